@@ -131,7 +131,7 @@ class Params:
         """
         made = []
         for entry in self.names("sort"):
-            field, *direction = entry.replace("+", " ").split()
+            field, *direction = entry.replace("+", " ").split() or [entry]
             _listed("sort", field, fields)
             if len(direction) > 1 or (direction and direction[0] not in _DIRECTIONS):
                 raise invalid("sort", "the direction must be asc or desc", value=entry)
