@@ -85,7 +85,7 @@ def _show_path(value: Path) -> str:
 
 
 def _list_text(text: str) -> Any:
-    value = yaml_text(text)
+    value = yaml_text(text) if text.strip() else []
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value if isinstance(value, list) or value is None else [text.strip()]
@@ -171,7 +171,7 @@ def setting(
     default   as a person would write it ("10G"); None: absent, and then null is allowed
     ge, le    bounds, inclusive, written as the default is; of a text, list or mapping: of its length
     choices   the only texts allowed; empty: any
-    check     called with the value read; raises ValueError saying what is wrong
+    check     called with the value read; raises ValueError saying what is wrong, never quoting a secret
     secret    never written out, nor echoed in a problem; may be given as `<key>_file`
     mask      of a secret, what may be written out in its place; None: nothing of it
     required  must be given; `default` is not looked at

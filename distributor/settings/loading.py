@@ -249,11 +249,15 @@ class _Reader:
                 raise ValueError("must not be null")
             value = declared.kind.read(raw)
             _bounds(declared, value)
+        except ValueError as error:
+            # what was wrong may quote the value
+            self._problem(key, f"must be {declared.kind.name}" if declared.secret else str(error), node)
+            return None
+        try:
             if declared.check is not None:
                 declared.check(value)
         except ValueError as error:
-            hidden = declared.secret and declared.check is None
-            self._problem(key, f"must be {declared.kind.name} in its bounds" if hidden else str(error), node)
+            self._problem(key, str(error), node)
             return None
         return value
 
