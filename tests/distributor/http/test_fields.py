@@ -129,7 +129,8 @@ def test_date_is_put_in_only_where_there_is_none_to_use() -> None:  # RFC 9110 �
 
 DELTAS = {
     "0": 0, "007": 7, "2147483647": 2**31 - 1, "2147483648": 2**31, "2147483649": 2**31, "9" * 5000: 2**31,
-    "0" * 5000 + "1": 1, "": None, "-1": None, "+1": None, "1.5": None, "1e3": None, "²": None, "٣": None, " 1": None,
+    "0" * 5000 + "1": 1, "": None, "-1": None, "+1": None, "1.5": None, "1e3": None, "²": None, "٣": None,
+    " 1": None,
 }  # fmt: skip
 
 
@@ -346,7 +347,8 @@ def test_transparent_edge_forwards_end_to_end_fields_without_conditions_or_claim
     received: Fields = tuple(
         (name, "x")
         for name in (
-            "Host", "Accept", "Authorization", "User-Agent", "Cookie", "Range", "If-Range", "If-None-Match", "If-Match",
+            "Host", "Accept", "Authorization", "User-Agent", "Cookie", "Range", "If-Range", "If-None-Match",
+            "If-Match",
             "If-Modified-Since", "If-Unmodified-Since", "Accept-Encoding", "Forwarded", "X-Forwarded-For",
             "X-Forwarded-Host", "X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "Content-Length",
             "Transfer-Encoding", "TE", "Expect", "X-Hop", "X-Custom",
