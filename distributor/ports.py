@@ -12,7 +12,7 @@ the store as if the call had not been made, or as if it had been made whole.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from typing import Literal, NamedTuple, Protocol
 
 from distributor.core.model import FileSlice, Outcome, Representation, StoredResponse
@@ -271,13 +271,3 @@ class Observer:
     def purged(self, mode: str, count: int) -> None: ...
     def verified(self, result: str, count: int = 1) -> None: ...
     def negatives(self, count: int) -> None: ...
-
-
-class EvictionPolicy(Protocol):
-    """Chooses who leaves. Keys only; sizes are in `core.eviction`'s accounts."""
-
-    def added(self, key: str, size: int) -> None: ...
-    def used(self, key: str) -> None: ...
-    def removed(self, key: str) -> None: ...
-    def victims(self) -> Iterable[str]:
-        """Keys in the order in which they should leave; may be abandoned midway."""
