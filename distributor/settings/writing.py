@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
     key      dotted; members of a list as `key[]`
     kind     what it takes, choices and bounds included
-    default  as YAML writes it in one line; "" for a group
+    default  as YAML writes it in one line; "" for a group that is always there
     help     one or more sentences
     group    True for a group of settings, False for one value
     """
@@ -44,12 +44,24 @@ def describe(group: type[Settings], key: str = "") -> list[Row]:
         if declared.group is not None:
             path += "[]" if declared.many else ""
             kind = "list" if declared.many else "group, or null" if declared.null else "group"
-            rows.append(Row(path, kind, "null" if declared.null else "", declared.help, True))
+            members = [_given(member) for member in declared.default] if declared.many else None
+            default = _inline(members) if declared.many else "null" if declared.null else ""
+            rows.append(Row(path, kind, default, declared.help, True))
             rows += describe(declared.group, path)
         else:
             default = "required" if declared.required else _inline(_shown(declared, declared.default))
             rows.append(Row(path, _kind_text(declared), default, declared.help, False))
     return rows
+
+
+def _given(member: Settings) -> dict[str, Any]:
+    """Return what of a list's member differs from the defaults, as YAML would write it."""
+    plain = as_plain(member, masked=False)
+    return {
+        name: plain[name]
+        for name, declared in declared_fields(type(member))
+        if declared.required or getattr(member, name) != declared()
+    }
 
 
 def _kind_text(declared: Declared) -> str:
