@@ -66,7 +66,7 @@ class Storage:
     capacity: int | None = None  # bytes as set; None: the file system's size
     created_ms: int = 0
     scanned_ms: int | None = None
-    metadata: Mapping[str, str] = _NOTHING
+    metadata: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
 
     @property
     def id(self) -> str:
@@ -108,7 +108,7 @@ class File:
     generation: int = 0
     created_ms: int = 0
     changed_ms: int = 0  # of the row
-    metadata: Mapping[str, str] = _NOTHING
+    metadata: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
 
     @property
     def id(self) -> str:
@@ -217,7 +217,7 @@ class Job:
     not_before_ms: int | None = None
     error: str | None = None
     waiting: str | None = None
-    data: Mapping[str, str] = _NOTHING
+    data: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     input: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
