@@ -44,14 +44,40 @@ class SegmentMap:
         made._states = None
         return made
 
+    def dump(self) -> tuple[bytes, list[tuple[int, int]]]:
+        """The map in two plain values for `load`: a byte a segment, and the partly filled ones.
+
+        Copies memory and walks nothing, so that it is quick for a large map too. A complete map is
+        (b"", []).
+        """
+        if self._states is None:
+            return b"", []
+        return bytes(self._states), list(self._partial.items())
+
     @classmethod
-    def of(cls, size: int, length: int | None, prefixes: Iterable[tuple[int, int]]) -> SegmentMap:
-        """A map made from what `prefixes` gave: (index, bytes filled). Raises ValueError if impossible."""
+    def load(
+        cls, size: int, length: int | None, states: bytes, partial: Iterable[tuple[int, int]]
+    ) -> SegmentMap:
+        """The map of a partial blob that `dump` told of. Raises ValueError if there can be no such map."""
         made = cls(size, length)
-        for index, filled in prefixes:
-            if not 0 <= filled <= size:
+        cut = dict(partial)
+        if length is not None and len(states) > made.count:
+            raise ValueError(f"{len(states)} segments of {made.count}")
+        if states.translate(None, b"\0\1\2") or states.count(_PARTIAL) != len(cut):
+            raise ValueError("not a map")
+        full = states.count(_FULL)
+        made.present = full * size + sum(cut.values())
+        if length is not None and len(states) == made.count and states.endswith(b"\2"):
+            made.present -= size - made.extent(made.count - 1)
+        for index, filled in cut.items():
+            if not 0 <= index < len(states) or states[index] != _PARTIAL:
+                raise ValueError(f"segment {index} is not partly filled")
+            if not 0 < filled < made.extent(index):
                 raise ValueError(f"segment {index} cannot hold {filled} bytes")
-            made.accept(index * size, filled)
+        if made.complete:
+            return cls.whole(size, made.present)
+        made._states = bytearray(states)
+        made._partial = cut
         return made
 
     @property

@@ -65,7 +65,12 @@ class AgainstASetOfBytes(RuleBasedStateMachine):
         assert m.count == -(-(length if length is not None else top + 1) // SIZE)
         for index in range(EDGE // SIZE + 3):
             assert m.filled(index) == len(self.bytes & set(range(index * SIZE, (index + 1) * SIZE)))
-        again = SegmentMap.of(SIZE, length, m.prefixes())
+        if m.complete:
+            assert m.dump() == (b"", [])
+            again = SegmentMap.whole(SIZE, m.present)
+        else:
+            again = SegmentMap.load(SIZE, length, *m.dump())
+        assert again.present == m.present
         assert list(again.prefixes()) == list(m.prefixes())
         for position in range(EDGE + 2 * SIZE):
             run = 0
@@ -132,13 +137,35 @@ def test_the_length_cannot_change_once_it_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prefixes", "length"),
-    [([(0, 5)], 16), ([(4, 1)], 16), ([(0, 2), (0, 2), (0, 2)], 16), ([(3, 4)], 15)],
-    ids=["longer than a segment", "past the end", "too often", "past the last, short segment"],
+    ("states", "partial"),
+    [
+        (b"\1", [(0, 4)]),
+        (b"\1", [(0, 0)]),
+        (b"\1", [(0, -1)]),
+        (b"\0\0\0\1", [(3, 3)]),
+        (b"\2\2\2\2\2", []),
+        (b"\3", []),
+        (b"\1", []),
+        (b"\2", [(0, 1)]),
+        (b"\1", [(1, 1)]),
+        (b"\1", [(-1, 1)]),
+    ],
+    ids=[
+        "a full segment said to be partial",
+        "an empty one said to be partial",
+        "less than empty",
+        "the last one longer than it is",
+        "more segments than there are",
+        "a state that is none",
+        "partial, but how far",
+        "full and partial",
+        "another segment's prefix",
+        "before the first",
+    ],
 )
-def test_impossible_prefixes_are_refused(prefixes: list[tuple[int, int]], length: int) -> None:
+def test_a_map_that_cannot_be_is_refused(states: bytes, partial: list[tuple[int, int]]) -> None:
     with pytest.raises(ValueError):
-        SegmentMap.of(4, length, prefixes)
+        SegmentMap.load(4, 15, states, partial)
 
 
 @given(size=st.integers(1, 9), length=st.integers(0, 60))
