@@ -62,6 +62,11 @@ class Writer(Protocol):
         """Write out what is buffered, make it durable, and say what it is. Once."""
         ...
 
+    @property
+    def published(self) -> bool:
+        """True once the bytes are at the path, also when `publish` failed after that."""
+        ...
+
     async def publish(self, path: str, *, replace: bool) -> Stat:
         """Put the sealed bytes at `path`, atomically and durably. Once, after `seal`.
 
@@ -71,6 +76,10 @@ class Writer(Protocol):
         ...
 
     async def discard(self) -> None: ...
+
+    async def release(self) -> None:
+        """End without taking the temporary file away, so that a later Writer can adopt it."""
+        ...
 
 
 class Reader(Protocol):
@@ -92,8 +101,11 @@ class Reader(Protocol):
 
 
 class StorageBackend(Protocol):
-    async def prepare(self) -> int:
-        """Make the root if need be and remove temporary files of a former run; return how many."""
+    async def prepare(self, keep: frozenset[str] = frozenset()) -> int:
+        """Make the root if need be; remove temporary files of a former run but those in `keep`.
+
+        Returns how many were removed.
+        """
         ...
 
     async def writer(self) -> Writer: ...

@@ -62,3 +62,26 @@ def has_scope(caller: Caller, scope: str) -> bool:
 
 
 _SAME = {"pools": "stores"}
+
+_ALL = frozenset({"index", "show", "create", "update", "destroy"})
+SCOPES: dict[str, frozenset[str]] = {
+    "files": _ALL | {"tapes"},
+    "catalog": frozenset({"search"}),
+    "stores": _ALL,
+    "pools": _ALL,
+    "tapes": frozenset({"index", "show"}),
+    "tasks": _ALL | {"action"},
+    "task_executions": frozenset({"index", "show"}),
+    "task_sources": _ALL,
+    "task_destinations": _ALL,
+    "api_keys": _ALL,
+    "projects": _ALL,
+    "assets": _ALL,
+    "objects": _ALL,
+    "items": _ALL,
+    "jobs": _ALL,
+    "notifications": _ALL,
+    "workers": _ALL,
+    "worker_tasks": _ALL | {"claim"},
+}
+"""The pairs a token's scopes may name: controller → actions."""

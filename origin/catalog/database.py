@@ -1,0 +1,153 @@
+"""The catalog's connections: one that writes, some that read, none on the event loop's thread.
+
+SQLite: WAL, so readers never wait for the writer; the one writing connection queues its users, so
+"database is locked" cannot happen within a process, and a lock file keeps a second process out.
+A commit is durable when it returns (`synchronous=FULL`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from origin.catalog import migrations, tables
+from origin.errors import Unavailable
+
+READERS = 4
+WAIT = 30.0  # seconds for a connection; longer means that the disk is gone
+
+
+class Database:
+    """Use `open`, then `read()` and `write()` for connections, then `close`."""
+
+    def __init__(self, writer: AsyncEngine, reader: AsyncEngine, lock: int | None) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._lock = lock
+
+    @classmethod
+    async def open(cls, url: str) -> Database:
+        """Connect, and bring the tables up to date.
+
+        url  as in the setting `catalog`: sqlite:///PATH or postgresql+asyncpg://…
+
+        Raises Unavailable when another process owns the SQLite file.
+        """
+        parsed = sa.make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            lock = await asyncio.to_thread(_own, Path(parsed.database or ""))
+            parsed = parsed.set(drivername="sqlite+aiosqlite")
+            writer = _sqlite(parsed, writes=True)
+            reader = _sqlite(parsed, writes=False)
+        else:
+            lock = None
+            writer = reader = create_async_engine(parsed, pool_timeout=WAIT, pool_pre_ping=True)
+        database = cls(writer, reader, lock)
+        try:
+            async with database.write() as connection:
+                await migrations.run(connection)
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    async def close(self) -> None:
+        await self._reader.dispose()
+        await self._writer.dispose()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """One consistent view. Raises Unavailable when no connection comes free in time."""
+        with _translated():
+            async with self._reader.begin() as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed, durably, when the block ends; undone when it raises."""
+        with _translated():
+            async with self._writer.begin() as connection:
+                yield connection
+
+
+@contextlib.contextmanager
+def _translated() -> Any:
+    try:
+        yield
+    except (PoolTimeout, OperationalError) as error:
+        raise Unavailable("the catalog is busy") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise Unavailable("the catalog cannot be reached") from error
+        raise
+
+
+def _own(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise Unavailable("another process owns this catalog") from error
+    return lock
+
+
+def _sqlite(url: sa.URL, *, writes: bool) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=1 if writes else READERS,
+        max_overflow=0,
+        pool_timeout=WAIT,
+    )
+
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are ours to begin, see below
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout = 10000")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA cache_size = -16384")
+        if not writes:
+            cursor.execute("PRAGMA query_only = ON")
+        cursor.close()
+
+    def begun(connection: sa.Connection) -> None:
+        # A transaction that reads first and writes later would fail halfway if another process had
+        # written in between; IMMEDIATE takes the lock at once.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    sa.event.listen(engine.sync_engine, "connect", connected)
+    sa.event.listen(engine.sync_engine, "begin", begun)
+    return engine
+
+
+async def next_number(connection: AsyncConnection, kind: str) -> int:
+    """Return a number that nothing of this kind has borne. Part of the caller's transaction."""
+    bump = (
+        sa.update(tables.sequences)
+        .where(tables.sequences.c.kind == kind)
+        .values(last=tables.sequences.c.last + 1)
+        .returning(tables.sequences.c.last)
+    )
+    last = (await connection.execute(bump)).scalar_one_or_none()
+    if last is not None:
+        return int(last)
+    await connection.execute(sa.insert(tables.sequences).values(kind=kind, last=1))
+    return 1

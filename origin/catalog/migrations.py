@@ -1,0 +1,35 @@
+"""From any earlier form of the catalog to the present one, each step once, in one transaction.
+
+A change of the tables adds a step to STEPS and never edits an old one. New tables need no step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from origin.catalog import tables
+from origin.errors import Unavailable
+
+Step = Callable[[AsyncConnection], Awaitable[None]]
+
+STEPS: tuple[Step, ...] = ()
+VERSION = 1 + len(STEPS)
+
+
+async def run(connection: AsyncConnection) -> None:
+    """Bring the tables up to date. Raises Unavailable for a catalog of a newer program."""
+    have = await connection.run_sync(lambda sync: sa.inspect(sync).has_table(tables.schema.name))
+    await connection.run_sync(tables.metadata.create_all)
+    if not have:
+        await connection.execute(sa.insert(tables.schema).values(version=VERSION))
+        return
+    version = (await connection.execute(sa.select(tables.schema.c.version))).scalar_one()
+    if version > VERSION:
+        raise Unavailable(f"the catalog has version {version}, this program knows {VERSION}")
+    for step in STEPS[version - 1 :]:
+        await step(connection)
+    if version != VERSION:
+        await connection.execute(sa.update(tables.schema).values(version=VERSION))

@@ -1,0 +1,183 @@
+"""The catalog's tables. Numbers come from `sequences`, so that none is ever used again, whatever is
+deleted and whatever database is below; the numbers of one kind may be shared by several tables.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+_BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+# Paths compare by code point, on every database: sorting and ranges rest on it.
+_PATH = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+schema = sa.Table("schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
+
+sequences = sa.Table(
+    "sequences",
+    metadata,
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("last", _BIG, nullable=False),
+)
+
+storages = sa.Table(
+    "storages",
+    metadata,
+    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("public", sa.Boolean, nullable=False),
+    sa.Column("archive", sa.Boolean, nullable=False),
+    sa.Column("capacity", _BIG),
+    sa.Column("created_ms", _BIG, nullable=False),
+    sa.Column("scanned_ms", _BIG),
+    sa.Column("metadata", sa.JSON, nullable=False),
+)
+
+methods = sa.Table(
+    "methods",
+    metadata,
+    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("storage_n", _BIG, sa.ForeignKey("storages.n", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("uri", sa.Text, nullable=False),
+    sa.Column("read", sa.Boolean, nullable=False),
+    sa.Column("write", sa.Boolean, nullable=False),
+    sa.Column("browse", sa.Boolean, nullable=False),
+    sa.Column("bandwidth", _BIG),
+    sa.Column("type", sa.Text, nullable=False),
+)
+
+files = sa.Table(
+    "files",
+    metadata,
+    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("storage_n", _BIG, sa.ForeignKey("storages.n", ondelete="CASCADE"), nullable=False),
+    sa.Column("path", _PATH, nullable=False),
+    sa.Column("folded", _PATH, nullable=False),  # the path, case-folded
+    sa.Column("parent", _PATH, nullable=False),  # all segments but the last
+    sa.Column("name", _PATH, nullable=False),  # the last segment
+    sa.Column("extension", _PATH, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("size", _BIG, nullable=False),
+    sa.Column("sha1", sa.Text),
+    sa.Column("sha256", sa.Text),
+    sa.Column("mtime_ns", _BIG),
+    sa.Column("timestamp_ms", _BIG, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("created_ms", _BIG, nullable=False),
+    sa.Column("changed_ms", _BIG, nullable=False),
+    sa.Column("metadata", sa.JSON, nullable=False),
+)
+
+# A File that waits for its deletion no longer holds its path.
+_LIVE = sa.text("state <> 'TO_BE_DELETED'")
+sa.Index(
+    "files_live_path",
+    files.c.storage_n,
+    files.c.path,
+    unique=True,
+    sqlite_where=_LIVE,
+    postgresql_where=_LIVE,
+)
+sa.Index("files_path", files.c.path, files.c.storage_n)
+sa.Index("files_folded", files.c.folded)
+sa.Index("files_parent", files.c.storage_n, files.c.parent, files.c.n)
+sa.Index("files_storage", files.c.storage_n, files.c.n)
+sa.Index("files_storage_size", files.c.storage_n, files.c.size, files.c.n)
+sa.Index("files_storage_time", files.c.storage_n, files.c.timestamp_ms, files.c.n)
+sa.Index("files_size", files.c.size, files.c.n)
+sa.Index("files_time", files.c.timestamp_ms, files.c.n)
+sa.Index("files_name", files.c.name, files.c.n)
+sa.Index("files_extension", files.c.extension, files.c.n)
+sa.Index("files_state", files.c.state, files.c.n)
+sa.Index("files_sha1", files.c.sha1)
+sa.Index("files_sha256", files.c.sha256)
+
+# What is about to be renamed into place: read at start, to finish or to undo what a crash cut short.
+publications = sa.Table(
+    "publications",
+    metadata,
+    sa.Column("storage_n", _BIG, sa.ForeignKey("storages.n", ondelete="CASCADE"), primary_key=True),
+    sa.Column("temporary", sa.Text, primary_key=True),
+    sa.Column("file", sa.JSON, nullable=False),
+)
+
+users = sa.Table(
+    "users",
+    metadata,
+    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("password", sa.Text, nullable=False),  # scrypt, see services/passwords.py
+    sa.Column("admin", sa.Boolean, nullable=False),
+    sa.Column("write", sa.Boolean, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("groups", sa.JSON, nullable=False),
+    sa.Column("created_ms", _BIG, nullable=False),
+)
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("user_n", _BIG, sa.ForeignKey("users.n", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False, unique=True),
+    sa.Column("hint", sa.Text, nullable=False),
+    sa.Column("scopes", sa.JSON(none_as_null=True)),
+    sa.Column("created_ms", _BIG, nullable=False),
+    sa.Column("expires_ms", _BIG),
+    sa.Column("used_ms", _BIG),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("user", sa.Text, nullable=False, index=True),
+    sa.Column("created_ms", _BIG, nullable=False),
+    sa.Column("started_ms", _BIG),
+    sa.Column("finished_ms", _BIG),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("steps", sa.JSON, nullable=False),
+    sa.Column("done", _BIG, nullable=False),
+    sa.Column("total", _BIG),
+    sa.Column("unit", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("lease_owner", sa.Text),
+    sa.Column("lease_until_ms", _BIG),
+    sa.Column("not_before_ms", _BIG),
+    sa.Column("error", sa.Text),
+    sa.Column("waiting", sa.Text),
+    sa.Column("data", sa.JSON, nullable=False),
+    sa.Column("input", sa.JSON, nullable=False),
+)
+sa.Index("jobs_queue", jobs.c.state, jobs.c.priority, jobs.c.n)
+
+# Uploads that arrive in chunks: one row a transfer, one a chunk that arrived whole.
+transfers = sa.Table(
+    "transfers",
+    metadata,
+    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("user", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("storage_n", _BIG, sa.ForeignKey("storages.n", ondelete="CASCADE"), nullable=False),
+    sa.Column("path", _PATH, nullable=False),
+    sa.Column("size", _BIG, nullable=False),
+    sa.Column("temporary", sa.Text, nullable=False),
+    sa.Column("touched_ms", _BIG, nullable=False, index=True),
+    sa.Column("file_n", _BIG),  # set when the transfer is complete
+    sa.UniqueConstraint("user", "name", "storage_n", "path"),
+)
+
+chunks = sa.Table(
+    "chunks",
+    metadata,
+    sa.Column("transfer_n", _BIG, sa.ForeignKey("transfers.n", ondelete="CASCADE"), primary_key=True),
+    sa.Column("first", _BIG, primary_key=True),
+    sa.Column("last", _BIG, primary_key=True),  # one past the end
+)
