@@ -1,31 +1,31 @@
 """The edge's exceptions. The axis is what the caller can do; HTTP statuses live in `api/errors.py`.
 
-    EdgeError
-    ├── RequestError            the client can do something about it: ask for another thing
-    │   ├── BadAssetId          the id cannot be one (malformed octets)
-    │   ├── UnknownAsset        no such id, or every source said so
-    │   │   └── AssetGone       ... and said it was there once
-    │   ├── Misdirected         this node does not serve the asset's bucket
-    │   ├── PreconditionFailed  the client's own condition does not hold
-    │   ├── RangeNotSatisfiable no asked range overlaps the representation
-    │   └── OnlyIfCached        the client forbade asking a source, and nothing is stored
-    ├── SourceError             the sources' fault: another source, or later, may do
-    │   ├── SourceUnreachable   no connection; nothing was sent, any request may be repeated
-    │   ├── SourceTimeout       connected, then silent too long
-    │   ├── SourceRefused       answered with a status that gives no representation
-    │   ├── SourceProtocol      broke HTTP, cut the body short, sent too much, a wrong range
-    │   ├── VersionChanged      what it has now is another representation than what was begun
-    │   ├── DigestMismatch      the whole body does not hash to what the source declared
-    │   └── LoopDetected        the request already passed this node
-    ├── StoreError              the local store's fault: the bytes may still be had from a source
-    │   ├── SpaceExhausted      no room can be made now
-    │   ├── TooLarge            would not fit the empty store, or exceeds the largest object allowed
-    │   ├── BlobDamaged         stored bytes are not those that were written
-    │   └── DiskFailed          the operating system said no
-    ├── Overloaded              a bounded queue is full; the same request may succeed later
-    ├── FetchCancelled          the fetch was cut loose (purge, shutdown) before it had an outcome
-    ├── Conflict                an operator's call does not fit the present state
-    └── SettingsError           the settings cannot be used; the message names the key
+EdgeError
+├── RequestError            the client can do something about it: ask for another thing
+│   ├── BadAssetId          the id cannot be one (malformed octets)
+│   ├── UnknownAsset        no such id, or every source said so
+│   │   └── AssetGone       ... and said it was there once
+│   ├── Misdirected         this node does not serve the asset's bucket
+│   ├── PreconditionFailed  the client's own condition does not hold
+│   ├── RangeNotSatisfiable no asked range overlaps the representation
+│   └── OnlyIfCached        the client forbade asking a source, and nothing is stored
+├── SourceError             the sources' fault: another source, or later, may do
+│   ├── SourceUnreachable   no connection; nothing was sent, any request may be repeated
+│   ├── SourceTimeout       connected, then silent too long
+│   ├── SourceRefused       answered with a status that gives no representation
+│   ├── SourceProtocol      broke HTTP, cut the body short, sent too much, a wrong range
+│   ├── VersionChanged      what it has now is another representation than what was begun
+│   ├── DigestMismatch      the whole body does not hash to what the source declared
+│   └── LoopDetected        the request already passed this node
+├── StoreError              the local store's fault: the bytes may still be had from a source
+│   ├── SpaceExhausted      no room can be made now
+│   ├── TooLarge            would not fit the empty store, or exceeds the largest object allowed
+│   ├── BlobDamaged         stored bytes are not those that were written
+│   └── DiskFailed          the operating system said no
+├── Overloaded              a bounded queue is full; the same request may succeed later
+├── FetchCancelled          the fetch was cut loose (purge, shutdown) before it had an outcome
+├── Conflict                an operator's call does not fit the present state
+└── SettingsError           the settings cannot be used; the message names the key
 """
 
 from __future__ import annotations
@@ -36,7 +36,14 @@ class EdgeError(Exception):
 
 
 class RequestError(EdgeError):
-    """The request cannot be answered as it stands; repeating it unchanged will not help."""
+    """The request cannot be answered as it stands; repeating it unchanged will not help.
+
+    fields  header fields of the source that said so, for their freshness; () when none did
+    """
+
+    def __init__(self, message: str = "", *, fields: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.fields = fields
 
 
 class BadAssetId(RequestError):

@@ -12,7 +12,7 @@ Life of a stored response:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from msgspec import Struct
 
@@ -93,7 +93,8 @@ class StoredResponse:
         return self.segments.length
 
 
-class FileSlice(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FileSlice:
     """Bytes to send from an open file: `count` > 0 bytes of descriptor `fd` from `start`."""
 
     fd: int

@@ -1,0 +1,155 @@
+"""Bytes straight from the sources, past the store: pass-through, and readers the store failed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+
+from distributor.core.forwarding import source_fields
+from distributor.core.model import AssetRequest, FileSlice, Representation
+from distributor.core.representation import (
+    Received,
+    binding,
+    check_continuation,
+    check_exact,
+    resumable,
+)
+from distributor.core.retry import PROGRESS, after_failure
+from distributor.errors import BodyShort, DigestMismatch, SourceError, StoreError
+from distributor.ports import Exchange, SourceRequest
+from distributor.upstream.pool import SourcePool
+
+SKIP = 1024 * 1024  # bytes that are rather read and dropped than a new connection made
+
+
+class Outside:
+    """Reads one span of one version from the sources, resuming as a fetch does.
+
+    request         the client's; its Via, CDN-Loop and id go along
+    exchange, at    an answer already begun and the position of its next byte; None: ask anew
+    """
+
+    def __init__(
+        self,
+        pool: SourcePool,
+        request: AssetRequest,
+        node_id: str,
+        representation: Representation,
+        *,
+        exchange: Exchange | None = None,
+        at: int = 0,
+    ) -> None:
+        self._pool = pool
+        self._request = request
+        self._node_id = node_id
+        self._representation = representation
+        self._exchange = exchange
+        self._at = at
+
+    async def read(self, start: int, stop: int | None) -> AsyncIterator[bytes]:
+        """Yield the bytes [start, stop); stop None: to the end of a body of unknown length.
+
+        Raises SourceError when no source goes on, StoreError when the version cannot be resumed.
+        """
+        failures = gained = 0
+        position = start
+        while stop is None or position < stop:
+            try:
+                if self._must_ask(position):
+                    await self._reopen(position, stop)
+                assert self._exchange is not None
+                data = await self._exchange.read()
+                if not data and stop is not None:
+                    raise BodyShort(source=self._exchange.source)
+            except SourceError as error:
+                self.close()
+                self._pool.failed(error)
+                failures = 1 if gained >= PROGRESS else failures + 1
+                gained = 0
+                step = after_failure(error, failures, len(self._pool))
+                if step is None or stop is None or not resumable(self._representation):
+                    raise
+                await asyncio.sleep(step.pause)
+                continue
+            if not data:
+                return
+            skipped = max(0, position - self._at)
+            self._at += len(data)
+            data = data[skipped:] if stop is None else data[skipped : skipped + stop - position]
+            if data:
+                position += len(data)
+                gained += len(data)
+                yield data
+
+    def _must_ask(self, position: int) -> bool:
+        """Whether the exchange in hand is of no use for `position`: past it, or too far before it."""
+        if self._exchange is None or self._at > position:
+            return True
+        return position - self._at > SKIP and resumable(self._representation)
+
+    async def _reopen(self, position: int, stop: int | None) -> None:
+        self.close()
+        representation = self._representation
+        if not resumable(representation):
+            raise StoreError("these bytes are neither stored nor to be had a second time")
+
+        def judge(received: Received) -> None:
+            check_continuation(representation, received, position)
+            check_exact(received, position, stop)
+
+        self._exchange = await self._pool.open(
+            SourceRequest(
+                "GET",
+                self._request.asset_id,
+                self._request.query,
+                position,
+                stop,
+                binding(representation),
+                source_fields(self._request, self._node_id),
+            ),
+            judge,
+        )
+        self._at = position
+
+    def close(self) -> None:
+        """Cut or give back the connection. May be called twice."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.close()
+
+
+class PassBody:
+    """The body of an answer that is not stored. See `ports.Body`.
+
+    check  the sha-256 the whole must have; its last bytes wait until that is known
+    """
+
+    def __init__(self, outside: Outside, start: int, stop: int | None, *, check: bytes | None) -> None:
+        self.length = None if stop is None else stop - start
+        self._outside = outside
+        self._start = start
+        self._stop = stop
+        self._check = check
+
+    async def __aiter__(self) -> AsyncIterator[bytes | FileSlice]:
+        hasher = hashlib.sha256() if self._check is not None else None
+        held = b""
+        async for data in self._outside.read(self._start, self._stop):
+            if hasher is None:
+                yield data
+                continue
+            hasher.update(data)
+            if held:
+                yield held
+            held = data
+        if hasher is not None and hasher.digest() != self._check:
+            raise DigestMismatch("the body does not hash to its Repr-Digest")
+        if held:
+            yield held
+
+    async def slice_failed(self, piece: FileSlice, sent: int) -> None:
+        raise StoreError("no slice was given out")
+
+    async def aclose(self) -> None:
+        self._outside.close()
