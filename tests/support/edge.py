@@ -112,11 +112,12 @@ class Edge:
         self._reading = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reading.start()
         self._ready.wait(START_TIMEOUT)
-        if self._ready_line is None:
+        line = self._ready_line_now()
+        if line is None:
             self.kill_now()
             raise RuntimeError("the edge did not become ready:\n" + "\n".join(self.log[-40:]))
         self.ready_seconds = time.monotonic() - began
-        self.port, self.operator_port = _ports(self._ready_line)
+        self.port, self.operator_port = _ports(line)
         return self
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
@@ -129,6 +130,9 @@ class Edge:
                     self._ready_line = text
                     self._ready.set()
         self._ready.set()
+
+    def _ready_line_now(self) -> str | None:
+        return self._ready_line
 
     async def start(self) -> Edge:
         """As start_now, without blocking."""
@@ -212,7 +216,7 @@ class Edge:
             await asyncio.sleep(0.01)
 
     async def until(self, fact: Callable[[], Awaitable[object]], timeout: float = 10.0) -> None:
-        """Wait until `await fact()` is true; it looks at the other process, so it is asked again and again."""
+        """Wait until `await fact()` is true; the other process cannot wake us, so it is asked again."""
         end = time.monotonic() + timeout
         while not await fact():
             if time.monotonic() > end:
@@ -223,7 +227,7 @@ class Edge:
         """Wait until no fetch is under way."""
 
         async def nothing() -> bool:
-            return (await self.status())["downloadsInProgress"] == 0
+            return bool((await self.status())["downloadsInProgress"] == 0)
 
         await self.until(nothing)
 
