@@ -1,0 +1,180 @@
+"""Log lines, in text or JSON, written by one thread so that no request waits for a full pipe.
+
+Access lines are gathered and handed over in batches. The queue to the thread is bounded: when
+whoever reads the log has stopped, lines are dropped and counted, and the node goes on serving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+import msgspec
+
+from distributor.core.model import Outcome
+
+__all__ = ["AccessLog", "LogWriter", "set_up_logging"]
+
+BATCH_LINES = 1000
+BATCH_SECONDS = 0.25
+QUEUED_BATCHES = 1000
+_UNSAFE = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x22, 0x5C, *range(0x7F, 0xA0))}
+
+
+class LogWriter:
+    """Writes what it is given to a stream, in order, from its own thread.
+
+    dropped  batches lost because the stream took none
+    """
+
+    def __init__(self, stream: BinaryIO | None = None) -> None:
+        self._stream = stream if stream is not None else sys.stderr.buffer
+        self._queue: queue.Queue[bytes | None] = queue.Queue(QUEUED_BATCHES)
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+        self.dropped = 0
+
+    def put(self, lines: bytes) -> None:
+        """Write `lines`, whole lines with their ends, as soon as may be. Never waits."""
+        try:
+            self._queue.put_nowait(lines)
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self, seconds: float = 2.0) -> None:
+        """Write what is queued, as far as `seconds` go."""
+        try:
+            self._queue.put(None, timeout=seconds)
+        except queue.Full:
+            return
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while (lines := self._queue.get()) is not None:
+            try:
+                self._stream.write(lines)
+                self._stream.flush()
+            except (OSError, ValueError):
+                self.dropped += 1
+
+
+class _Handler(logging.Handler):
+    def __init__(self, writer: LogWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:
+            self.handleError(record)
+            return
+        self._writer.put(line.encode("utf-8", "backslashreplace") + b"\n")
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{_stamp(record.created)} {record.levelname} {record.name} {record.getMessage()}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": _stamp(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(entry).decode()
+
+
+def set_up_logging(level: str, form: str, writer: LogWriter) -> None:
+    """Send all log records of the process, from `level` up, to `writer`; form: text or json."""
+    handler = _Handler(writer)
+    handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # asyncio and aiohttp speak of what clients did at these levels; what matters we log ourselves.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    logging.getLogger("aiohttp").setLevel(logging.ERROR)
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class AccessLog:
+    """One line for each answer: who asked for what, what they got, and how many body bytes of it.
+
+    form  text or json. The query string is not logged: it may hold signatures.
+    """
+
+    def __init__(self, writer: LogWriter, form: str) -> None:
+        self._writer = writer
+        self._format = _json_line if form == "json" else _text_line
+        self._lines: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, outcome: Outcome, peer: str, path: str) -> None:
+        """Note an answer that is over."""
+        self._lines.append(self._format(outcome, peer, path, time.time()))
+        if len(self._lines) >= BATCH_LINES:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Hand over what is gathered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._lines:
+            self._writer.put(b"".join(self._lines))
+            self._lines = []
+
+
+def _text_line(outcome: Outcome, peer: str, path: str, now: float) -> bytes:
+    cache = outcome.cache.value if outcome.cache is not None else "-"
+    line = (
+        f"{_stamp(now)} ACCESS {peer} {outcome.method.translate(_UNSAFE)} {path.translate(_UNSAFE)} "
+        f"{outcome.status} {outcome.body_bytes} {cache} {outcome.data_source} "
+        f"{outcome.ttfb * 1000:.1f}ms {outcome.duration * 1000:.1f}ms {outcome.request_id}"
+    )
+    if outcome.aborted is not None:
+        line += f" aborted={outcome.aborted}"
+    if outcome.detail:
+        line += f" error={outcome.detail}"
+    return line.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _json_line(outcome: Outcome, peer: str, path: str, now: float) -> bytes:
+    entry: dict[str, object] = {
+        "time": _stamp(now),
+        "level": "access",
+        "peer": peer,
+        "route": outcome.route,
+        "method": outcome.method,
+        "path": path.encode("utf-8", "backslashreplace").decode(),
+        "status": outcome.status,
+        "bytes": outcome.body_bytes,
+        "cache": outcome.cache.value if outcome.cache is not None else None,
+        "dataSource": outcome.data_source,
+        "ttfb": round(outcome.ttfb, 6),
+        "duration": round(outcome.duration, 6),
+        "requestId": outcome.request_id,
+    }
+    if outcome.aborted is not None:
+        entry["aborted"] = outcome.aborted
+    if outcome.detail:
+        entry["error"] = outcome.detail
+    return msgspec.json.encode(entry) + b"\n"

@@ -1,0 +1,283 @@
+"""Sending one answer: the head, then the pieces of its body, as fast as the client takes them.
+
+Small answers go through the transport. Bodies that stream go to the socket itself, by way of a
+duplicate of its descriptor that the loop may watch (it refuses to watch one that a transport owns):
+bytes by send, pieces of files by sendfile, so that nothing is held in this process but the piece
+at hand. A client that is slow is waited for; the connection's meter judges it meanwhile.
+
+    whole file <= SMALL    read and sent with the head in one write
+    pieces                 cold windows are read ahead in a thread, then sendfile
+    a body that fails      before the head: NotBegun; after it: the connection is cut
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Iterable
+from http import HTTPStatus
+
+from distributor.api.disk import WINDOW, DiskReader
+from distributor.api.protocol import EdgeProtocol
+from distributor.core.model import FileSlice
+from distributor.errors import EdgeError, SourceProtocol
+from distributor.ports import Body
+
+__all__ = ["NotBegun", "Sender", "serialize_head"]
+
+SMALL = 64 * 1024
+FAIR_SHARE = 1024 * 1024  # bytes sent to one client before others get their turn
+
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
+_STATUS_LINES[413] = "HTTP/1.1 413 Content Too Large"
+_CLIENT_GONE = (ConnectionError, TimeoutError)
+
+
+class NotBegun(Exception):
+    """The body failed before anything was sent: another answer can be given.
+
+    error  what it raised
+    """
+
+    def __init__(self, error: EdgeError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def serialize_head(status: int, fields: Iterable[tuple[str, str]], common: str) -> bytes:
+    """Return the head of an answer; `common` is field lines that end in CR LF.
+
+    Octets that came as surrogates go out as they came in. Raises ValueError where a field holds
+    CR, LF or NUL: it would be taken for something else.
+    """
+    line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} "
+    lines = [line, *[f"{name}: {value}" for name, value in fields]]
+    text = "\r\n".join(lines)
+    ends = len(lines) - 1
+    if text.count("\n") != ends or text.count("\r") != ends or "\0" in text:
+        raise ValueError("a header field holds CR, LF or NUL")
+    return f"{text}\r\n{common}\r\n".encode("utf-8", "surrogateescape")
+
+
+class Sender:
+    """Sends one answer over one connection.
+
+    sent         body bytes handed over so far
+    first_byte   monotonic time at which the head was handed over; None before
+    """
+
+    def __init__(self, connection: EdgeProtocol, disk: DiskReader) -> None:
+        self.sent = 0
+        self.first_byte: float | None = None
+        self._connection = connection
+        self._disk = disk
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket | None = None
+        self._since_yield = 0
+        self._chunked = False
+        self._chunk_left = 0
+        self._remaining: int | None = None
+
+    async def whole(self, head: bytes, body: bytes) -> None:
+        """Send an answer that is in memory. Raises ConnectionError when the client has left."""
+        self._connection.write(head + body if body else head)
+        self.first_byte = time.monotonic()
+        self.sent = len(body)
+        await self._connection.drain()
+
+    async def stream(self, head: bytes, body: Body, *, chunked: bool, at_once: bool) -> None:
+        """Send an answer whose body comes in pieces. The caller closes the body.
+
+        chunked  frame the pieces (RFC 9112 §7.1); else exactly `body.length` bytes are sent, or, where
+                 that is None, whatever comes
+        at_once  the head goes out before the first piece is there
+
+        Raises NotBegun; EdgeError when the body failed midway; ConnectionError when the client left.
+        After the latter two the connection must be cut. Cancelling it leaves an answer cut short.
+        """
+        self._chunked, self._remaining = chunked, body.length
+        pieces = aiter(body)
+        first: bytes | FileSlice | None = None
+        if not at_once:
+            try:
+                first = await anext(pieces, None)
+            except EdgeError as error:
+                raise NotBegun(error) from error
+        if first is not None and await self._sent_small(head, body, first):
+            await _exhaust(pieces)
+            return
+        try:
+            await self._open_socket()
+            await self._send(head, more=first is not None)
+            self.first_byte = time.monotonic()
+            if first is not None:
+                await self._piece(body, first)
+            async for piece in pieces:
+                await self._piece(body, piece)
+            if self._chunk_left or self._remaining:
+                raise SourceProtocol("the body is shorter than it declared")
+            if chunked:
+                await self._send(b"0\r\n\r\n")
+        finally:
+            if self._socket is not None:
+                self._socket.close()
+
+    async def _sent_small(self, head: bytes, body: Body, piece: bytes | FileSlice) -> bool:
+        """Send a body of one small piece together with its head; False: it is not such a body."""
+        if self._chunked or body.length is None or body.length > SMALL:
+            return False
+        if isinstance(piece, FileSlice):
+            if piece.count != body.length:
+                return False
+            try:
+                data = await self._disk.read(piece.fd, piece.start, piece.count)
+            except OSError:
+                return False  # met again, and dealt with, on the long way
+        else:
+            data = piece
+        if len(data) != body.length:
+            return False
+        await self.whole(head, data)
+        return True
+
+    # --- pieces -----------------------------------------------------------------------------------
+
+    async def _piece(self, body: Body, piece: bytes | FileSlice) -> None:
+        count = piece.count if isinstance(piece, FileSlice) else len(piece)
+        if self._remaining is not None:
+            if count > self._remaining:
+                raise SourceProtocol("the body is longer than it declared")
+            self._remaining -= count
+        if isinstance(piece, FileSlice):
+            await self._file(body, piece)
+        elif self._chunked:
+            await self._chunks(piece)
+        elif piece:
+            await self._send(piece)
+            self.sent += count
+
+    async def _chunks(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            await self._open_chunk(len(view))
+            part = view[: self._chunk_left]
+            await self._send(part, more=True)
+            self.sent += len(part)
+            await self._fill_chunk(len(part))
+            view = view[len(part) :]
+
+    async def _open_chunk(self, count: int) -> None:
+        if self._chunk_left == 0:
+            self._chunk_left = count
+            await self._send(b"%x\r\n" % count, more=True)
+
+    async def _fill_chunk(self, count: int) -> None:
+        self._chunk_left -= count
+        if self._chunk_left == 0:
+            await self._send(b"\r\n")
+
+    async def _file(self, body: Body, piece: FileSlice) -> None:
+        """Send a piece of a file. Where the disk fails the body goes on by other means."""
+        done = 0
+        while done < piece.count:
+            window = min(WINDOW, piece.count - done)
+            if self._chunked:
+                # A chunk begun by a piece that failed is filled up by those that follow it.
+                await self._open_chunk(window)
+                window = min(window, self._chunk_left)
+            start = piece.start + done
+            try:
+                if not self._disk.resident(piece.fd, start, window):
+                    await self._disk.load(piece.fd, start, window)
+                count = await self._sendfile(piece.fd, start, window)
+            except _CLIENT_GONE:
+                raise
+            except OSError as error:
+                await self._slice_failed(body, piece, done, error)
+                return
+            if count == 0:
+                await self._slice_failed(body, piece, done, None)
+                return
+            done += count
+            self.sent += count
+            if self._chunked:
+                await self._fill_chunk(count)
+
+    async def _slice_failed(self, body: Body, piece: FileSlice, done: int, error: OSError | None) -> None:
+        if self._remaining is not None:
+            self._remaining += piece.count - done
+        if error is None:
+            error = OSError("the blob is shorter than its segment map says")
+        try:
+            await body.slice_failed(piece, done)
+        except EdgeError as failure:
+            raise failure from error
+
+    # --- the socket -------------------------------------------------------------------------------
+
+    async def _open_socket(self) -> None:
+        await self._connection.flush()
+        self._socket = socket.socket(fileno=os.dup(self._connection.socket.fileno()))
+        self._socket.setblocking(False)
+
+    def _open(self) -> socket.socket:
+        """The duplicate, while the connection lives. Raises ConnectionResetError."""
+        _ = self._connection.socket
+        if self._socket is None:
+            raise ConnectionResetError("the client left")
+        return self._socket
+
+    async def _send(self, data: bytes | memoryview, *, more: bool = False) -> None:
+        """Send all of `data`; more: the kernel may wait for what comes next."""
+        flags = socket.MSG_MORE if more else 0
+        view = memoryview(data)
+        while view:
+            try:
+                count = self._open().send(view, flags)
+            except BlockingIOError:
+                await self._writable()
+                continue
+            view = view[count:]
+            await self._handed(count)
+
+    async def _sendfile(self, fd: int, start: int, count: int) -> int:
+        """Send up to `count` bytes of a file; 0: the file ends there. Raises OSError."""
+        while True:
+            try:
+                sent = os.sendfile(self._open().fileno(), fd, start, count)
+            except BlockingIOError:
+                await self._writable()
+                continue
+            await self._handed(sent)
+            return sent
+
+    async def _handed(self, count: int) -> None:
+        self._connection.meter.hand(count)
+        self._since_yield += count
+        if self._since_yield >= FAIR_SHARE:
+            self._since_yield = 0
+            await asyncio.sleep(0)
+
+    async def _writable(self) -> None:
+        self._since_yield = 0
+        descriptor = self._open().fileno()
+        ready = self._loop.create_future()
+        self._loop.add_writer(descriptor, _wake, ready)
+        try:
+            await ready
+        finally:
+            self._loop.remove_writer(descriptor)
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+async def _exhaust(pieces: AsyncIterator[bytes | FileSlice]) -> None:
+    """Let the body come to its own end: some give their last word only then."""
+    async for piece in pieces:
+        if isinstance(piece, FileSlice) or piece:
+            raise SourceProtocol("the body is longer than it declared")
