@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from tests.e2e.conftest import StartEdge
 from tests.support.edge import Edge
+from tests.support.fixtures import StartEdge
 from tests.support.source import Fault, Source
 from tests.support.states import add, ask_in, fill
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import StartEdge
 from tests.support.edge import Edge
+from tests.support.fixtures import StartEdge
 from tests.support.source import Fault, Source
 from tests.support.states import fill
 from tests.support.wire import range_of

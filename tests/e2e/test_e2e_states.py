@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from tests.e2e.conftest import StartEdge
 from tests.support.edge import Edge
+from tests.support.fixtures import StartEdge
 from tests.support.source import Fault, Source
 from tests.support.states import STATES, X_CACHE, add, ask_in, fill
 from tests.support.wire import Wire, range_of

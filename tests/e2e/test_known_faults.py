@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import StartEdge
 from tests.support.edge import Edge
+from tests.support.fixtures import StartEdge
 from tests.support.multipart import parts_of
 from tests.support.source import Fault, Source
 from tests.support.states import fill
@@ -59,10 +59,10 @@ async def test_03_first_byte_follows_the_sources_first_byte(edge: Edge, source: 
 
 
 async def test_04_head_tells_nothing_of_files_outside_the_store(edge: Edge, source: Source) -> None:
-    existing, missing = (
+    existing, missing = [
         await edge.ask(f"/api/v1/assets/..%2f..%2f..%2f..%2fetc%2f{name}", "HEAD")
         for name in ("passwd", "no-such-file")
-    )
+    ]
     assert existing.status == missing.status == 404
     assert existing["Content-Length"] == missing["Content-Length"]
     assert source.requests == []

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import StartEdge
 from tests.support.edge import Edge
+from tests.support.fixtures import StartEdge
 from tests.support.source import Fault, Source
 
 MEDIA = Path(__file__).resolve().parents[2] / "samples" / "media"

@@ -22,7 +22,8 @@ def parts_of(content_type: str, body: bytes) -> list[Part]:
     if match is None:
         raise ValueError(f"no boundary in {content_type!r}")
     line = b"--" + match[1].encode()
-    found, at = [], 0
+    found: list[Part] = []
+    at = 0
     while True:
         if found or body[at : at + 2] == b"\r\n":
             if body[at : at + 2] != b"\r\n":

@@ -209,13 +209,17 @@ class Source:
         on: int | Container[int] | None = None,
         method: str | None = "GET",
         match: Callable[[Seen], bool] | None = None,
+        also: Iterable[Source] = (),
     ) -> None:
         """Misbehave for an id (None: any).
 
-        on  which of the requests from now that fit method and match, counted from 1; None: all
+        on    which of the requests from now that fit method and match, counted from 1; None: all
+        also  further sources that do the same; their requests are counted together with ours
         """
         numbers = {on} if isinstance(on, int) else on
-        self._rules[asset_id].append(_Rule(fault, numbers, method, match))
+        rule = _Rule(fault, numbers, method, match)
+        for source in (self, *also):
+            source._rules[asset_id].append(rule)
 
     def heal(self, asset_id: str | None = None) -> None:
         """Forget the faults of an id; without one, all."""
