@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from origin.catalog.items import in_item, queued
 from origin.catalog.tables import files
 from origin.core import paths
 from origin.core.paging import Key, Listing, Page, decode_cursor, encode_cursor
@@ -205,6 +206,12 @@ def _conditions(
         conditions.append(files.c.sha1.in_([digest.lower() for digest in wanted.sha1]))
     if wanted.sha256:
         conditions.append(files.c.sha256.in_([digest.lower() for digest in wanted.sha256]))
+    if wanted.with_bytes:
+        conditions.append(files.c.size >= 0)
+    if wanted.in_item is not None:
+        conditions.append(in_item() if wanted.in_item else sa.not_(in_item()))
+    if wanted.exclude_queued:
+        conditions.append(sa.not_(queued()))
     if wanted.path is not None and not wanted.path.everything:
         conditions += path_conditions(wanted.path, connection.dialect.name)
     return conditions

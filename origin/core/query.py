@@ -40,6 +40,9 @@ class FileFilter:
     states: tuple[FileState, ...] = ()
     sha1: tuple[str, ...] = ()
     sha256: tuple[str, ...] = ()
+    with_bytes: bool = False  # whose size is known
+    in_item: bool | None = None  # belongs to a component; None: either
+    exclude_queued: bool = False  # without those that an unfinished import job names
 
 
 class JobField(StrEnum):

@@ -5,20 +5,43 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from origin.config import OriginConfig
+from origin.ports import Clock
 from origin.services.access import Access
 from origin.services.files import Files
+from origin.services.imports import Imports
+from origin.services.items import Items
 from origin.services.jobs import Jobs
+from origin.services.relocations import Relocations
+from origin.services.slots import Slots
 from origin.services.storages import Storages
 from origin.services.transfers import Transfers
 
-__all__ = ["Access", "Files", "Jobs", "Services", "Storages", "Transfers"]
+__all__ = [
+    "Access",
+    "Files",
+    "Imports",
+    "Items",
+    "Jobs",
+    "Relocations",
+    "Services",
+    "Slots",
+    "Storages",
+    "Transfers",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
+    """slots: of uploads under way; each dialect takes one before it reads a body."""
+
     config: OriginConfig
+    clock: Clock
     access: Access
     storages: Storages
     files: Files
     transfers: Transfers
+    items: Items
     jobs: Jobs
+    relocations: Relocations
+    imports: Imports
+    slots: Slots

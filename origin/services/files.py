@@ -384,6 +384,10 @@ class Files:
         if other is not None and other.n != file.n:
             raise AlreadyExists(file.storage_id, other.id, file.path)
 
+    def require_write(self, caller: Caller, file: File) -> None:
+        """Raise Unauthenticated or Forbidden unless the caller may change this File."""
+        self._writable(caller, file)
+
     async def reindex(self, caller: Caller, file_id: str) -> File:
         """Queue one re-read of size, time and hashes; answers at once."""
         file = await self.get(caller, file_id)
