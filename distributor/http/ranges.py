@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from distributor.errors import RangeNotSatisfiable
+from distributor.errors import RangeNotSatisfiable as RangeNotSatisfiable
 
 MAX_RANGES = 16
 POSITION_LIMIT = 10**19

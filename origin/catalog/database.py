@@ -104,6 +104,8 @@ def _own(path: Path) -> int:
     except OSError as error:
         os.close(lock)
         raise Unavailable("another process owns this catalog") from error
+    # It holds hashes of passwords; SQLite gives its -wal and -shm the mode of the file itself.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     return lock
 
 

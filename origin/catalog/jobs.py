@@ -165,6 +165,13 @@ async def unfinished(connection: AsyncConnection, type: str, key: str, value: st
     return from_row(row) if row else None
 
 
+async def temporaries(connection: AsyncConnection) -> list[str]:
+    """Return `input.temporary` of the jobs that are not yet over and have one."""
+    name = jobs.c.input["temporary"].as_string()
+    query = sa.select(name).where(jobs.c.state.not_in([state.value for state in FINAL]), name.is_not(None))
+    return list((await connection.execute(query)).scalars())
+
+
 async def count_by_state(connection: AsyncConnection) -> dict[JobState, int]:
     query = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
     return {JobState(row[0]): row[1] for row in await connection.execute(query)}

@@ -171,6 +171,11 @@ class Jobs:
         async with self._database.read() as connection:
             return await rows.count_by_state(connection)
 
+    async def temporaries(self) -> frozenset[str]:
+        """Names of temporary files that unfinished jobs hold in their input, as `temporary`."""
+        async with self._database.read() as connection:
+            return frozenset(await rows.temporaries(connection))
+
     # --- changing ---------------------------------------------------------------------------------
 
     async def set_priority(self, caller: Caller, id: str, priority: Priority) -> Job:
