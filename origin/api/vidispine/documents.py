@@ -132,7 +132,7 @@ SUB_STEP = Schema("JobSubStepType", (Element("timestamp", "time"), Element("desc
 TASK = Schema(
     "JobTaskType",
     (
-        Element("id", attribute=True),
+        Element("id", "int", attribute=True),
         Element("step", "int"),
         Element("attempts", "int"),
         Element("status"),
@@ -169,11 +169,12 @@ JOB_LIST = Schema(
 )
 JOB_PROBLEM = Schema(
     "JobProblemType",
-    (Element("id", "int"), Element("type"), _many("data", KEY_VALUE), Element("job")),
+    (Element("id", "int"), Element("type"), _many("data", KEY_VALUE), _many("job")),
 )
 JOB_PROBLEM_LIST = Schema("JobProblemListDocument", (_many("problem", JOB_PROBLEM),))
 
-ITEM_COMPONENT = Schema("ItemComponentType", (Element("id"), Element("kind"), _many("file", FILE)))
+FILE_REFERENCE = Schema("FileReferenceType", (Element("id"),))
+ITEM_COMPONENT = Schema("ItemComponentType", (Element("id"), Element("kind"), _many("file", FILE_REFERENCE)))
 ITEM_SHAPE = Schema("ItemShapeType", (Element("id"), _many("tag"), _many("component", ITEM_COMPONENT)))
 ITEM = Schema(
     "ItemDocument",

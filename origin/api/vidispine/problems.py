@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from origin import errors
+from origin.api.errors import CHALLENGE, headers_of, status_of
+
 # The order is that of the nine keys in JSON.
 CHOICES: dict[str, tuple[str, ...]] = {
     "notFound": ("type", "id", "context"),
@@ -56,6 +59,7 @@ class Problem(Exception):
     choice   one of CHOICES
     fields   inner keys that are known; others are null
     headers  what the status asks for beside the document, e.g. Allow, Retry-After
+    closes   the connection cannot be used again: a body was not read to its end
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Problem(Exception):
         self.status = status
         self.document = ProblemDocument(choice, {key: fields.get(key) for key in CHOICES[choice]}, status)
         self.headers = dict(headers or {})
+        self.closes = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +128,37 @@ def method_not_allowed(allowed: tuple[str, ...]) -> Problem:
         context="request",
         explanation="the method is not allowed here",
     )
+
+
+def no_rights(message: str) -> Problem:
+    return Problem(401, "notAuthorized", headers={"WWW-Authenticate": CHALLENGE}, message=message)
+
+
+def from_error(error: errors.OriginError) -> Problem:
+    """Return the dialect's shape of an error of the services."""
+    status, message = status_of(error), str(error)
+    match error:
+        case errors.Invalid():
+            problem = invalid(error.context, error.explanation, value=error.value)
+            problem.closes = isinstance(error, errors.IncompleteBody)
+        case errors.Unauthenticated():
+            problem = Problem(status, "notAuthorized", message=message)
+        case errors.Forbidden():
+            problem = forbidden(error.context, error.explanation, id=error.id)
+        case errors.NotFound():
+            problem = not_found(error.kind, error.id)
+        case errors.AlreadyExists():
+            taken = {"storageId": error.storage_id, "fileId": error.file_id, "path": error.path}
+            problem = Problem(status, "fileAlreadyExists", None, **taken)
+        case errors.Conflict():
+            problem = conflict(error.context, error.explanation, id=error.id, value=error.value)
+        case errors.TooLarge():
+            problem = invalid("request", message, status=status)
+        case errors.NotOffered():
+            problem = not_offered()
+        case errors.NoRoom() | errors.Unavailable():
+            problem = Problem(status, "internalServer", message=message)
+        case _:
+            problem = Problem(status, "internalServer", message="the call failed here")
+    problem.headers |= {k: v for k, v in headers_of(error).items() if k != "Connection"}
+    return problem

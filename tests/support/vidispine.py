@@ -1,0 +1,140 @@
+"""A running origin on a loopback socket, and a client that sends targets exactly as written."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from origin.app import Origin, build_app
+from origin.config import load
+
+JSON, XML, TEXT = "application/json", "application/xml", "text/plain"
+ADMIN = ("admin", "secret")
+
+
+@dataclass(slots=True)
+class Reply:
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8")
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.split("\r\n")[:-1]
+
+
+@dataclass(slots=True)
+class Client:
+    """Targets go out as they are given. as_: (user, password), or None for nobody."""
+
+    base: str
+    session: aiohttp.ClientSession
+    as_: tuple[str, str] | None = ADMIN
+    headers: dict[str, str] = field(default_factory=dict)
+
+    async def __call__(
+        self,
+        method: str,
+        target: str,
+        *,
+        accept: str | None = JSON,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        as_: tuple[str, str] | None = ADMIN,
+    ) -> Reply:
+        fields = {**self.headers, **(headers or {})}
+        if accept is not None:
+            fields["Accept"] = accept
+        if as_ is not None:
+            fields["Authorization"] = basic(*as_)
+        url = URL(self.base + target, encoded=True)
+        async with self.session.request(
+            method, url, data=body, headers=fields, skip_auto_headers=("Content-Type", "Accept")
+        ) as response:
+            return Reply(response.status, response.headers, await response.read())
+
+    async def upload(self, path: str, body: bytes, storage: str = "VX-1") -> str:
+        """Upload and return the file's id. path: percent-encoded."""
+        target = f"/API/storage/{storage}/file/data?path={path}"
+        reply = await self("POST", target, accept=TEXT, body=body)
+        assert reply.status == 200, reply.text
+        return reply.text.strip()
+
+    async def job(self, id: str, *, until: str = "") -> dict[str, Any]:
+        """Return the job's document once it is over, or once its status begins with `until`."""
+        ends = (until,) if until else ("FINISHED", "FAILED", "ABORTED")
+        async with asyncio.timeout(20):
+            while True:
+                document: dict[str, Any] = (await self("GET", f"/API/job/{id}")).json
+                status = document["status"]
+                if status.startswith(ends) and (until or status != "ABORTED_PENDING"):
+                    return document
+                await asyncio.sleep(0.02)
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def write_settings(folder: Path, **extra: Any) -> Path:
+    """Write settings for an origin below `folder`: storages media (VX-1) and archive (VX-2)."""
+    settings = {
+        "api": {"host": "127.0.0.1", "port": 0},
+        "catalog": f"sqlite:///{folder}/catalog.db",
+        "storages": [
+            {"name": "media", "uri": f"file:{folder}/media"},
+            {"name": "archive", "uri": f"file:{folder}/archive"},
+        ],
+        "storage_roots": [str(folder)],
+        "auth": {"admin_password": ADMIN[1]},
+        "log": {"access": False},
+        **extra,
+    }
+    path = folder / "origin.yaml"
+    path.write_text(json.dumps(settings))
+    return path
+
+
+@asynccontextmanager
+async def running(folder: Path, **extra: Any) -> AsyncIterator[tuple[Origin, Client]]:
+    """Start an origin below `folder`; it keeps what an earlier one has left there."""
+    app = build_app(load(write_settings(folder, **extra), [], {}))
+    addresses = await app.start()
+    try:
+        jar = aiohttp.DummyCookieJar()
+        async with aiohttp.ClientSession(cookie_jar=jar) as session:
+            yield app, Client(addresses[0], session)
+    finally:
+        await app.stop()
+
+
+async def raw_exchange(base: str, octets: bytes, *, half_close: bool = True) -> bytes:
+    """Send octets, shut the sending side down, and return everything that comes back."""
+    url = URL(base)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    try:
+        writer.write(octets)
+        if half_close:
+            writer.write_eof()
+        async with asyncio.timeout(10):
+            return await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
