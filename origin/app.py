@@ -38,6 +38,7 @@ from origin.services import (
     Items,
     Jobs,
     Relocations,
+    Scans,
     Services,
     Slots,
     Storages,
@@ -102,6 +103,7 @@ class Origin:
             jobs=jobs,
             relocations=Relocations(database, access, storages, files, jobs),
             imports=Imports(database, storages, files, jobs),
+            scans=Scans(database, clock, access, storages, files),
             slots=Slots(),
         )
         return Runner(
@@ -123,7 +125,7 @@ class Origin:
         mounts = [
             Mount(content.PREFIX, "content", content.handler(services)),
             Mount(admin.PREFIX, "admin", admin.handler(services)),
-            *(Mount(prefix, "vidispine", files_dialect) for prefix in ("/API", "/APInoauth", "/storage")),
+            *(Mount(prefix, "vidispine", files_dialect) for prefix in vidispine.PREFIXES),
             Mount("/healthz", "system", about),
             Mount("/readyz", "system", about),
             Mount("/metrics", "system", about),
@@ -149,6 +151,7 @@ class Origin:
         await self._first_user()
         await self._open_storages()
         self.services.files.hasher.start()
+        self.services.scans.start()
         await self._runner.start()
         self._upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
         self._dispatch = self._mounts()
@@ -228,6 +231,7 @@ class Origin:
             self._upkeep = None
         if self._runner is not None:
             await self._runner.stop()
+            await self.services.scans.stop()
             await self.services.files.hasher.stop()
             self._runner = None
         if self._database is not None:

@@ -106,6 +106,12 @@ async def at_path(connection: AsyncConnection, storage_n: int, path: str) -> Fil
     return from_row(row) if row else None
 
 
+async def at_paths(connection: AsyncConnection, storage_n: int, wanted: Sequence[str]) -> dict[str, File]:
+    """Return the live Files at these paths, at most some hundreds, by path."""
+    query = sa.select(files).where(files.c.storage_n == storage_n, files.c.path.in_(wanted), _LIVE)
+    return {row.path: from_row(row) for row in await connection.execute(query)}
+
+
 async def with_path(connection: AsyncConnection, path: str, limit: int = 100) -> list[File]:
     """Return live Files with the path on any storage, by number, at most `limit`."""
     query = sa.select(files).where(files.c.path == path, _LIVE).order_by(files.c.n).limit(limit)

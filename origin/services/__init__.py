@@ -12,6 +12,7 @@ from origin.services.imports import Imports
 from origin.services.items import Items
 from origin.services.jobs import Jobs
 from origin.services.relocations import Relocations
+from origin.services.scans import Scans
 from origin.services.slots import Slots
 from origin.services.storages import Storages
 from origin.services.transfers import Transfers
@@ -23,6 +24,7 @@ __all__ = [
     "Items",
     "Jobs",
     "Relocations",
+    "Scans",
     "Services",
     "Slots",
     "Storages",
@@ -44,4 +46,5 @@ class Services:
     jobs: Jobs
     relocations: Relocations
     imports: Imports
+    scans: Scans
     slots: Slots

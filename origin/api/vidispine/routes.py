@@ -22,6 +22,7 @@ from origin.services import Services
 
 logger = logging.getLogger(__name__)
 
+PREFIXES = ("/API", "/APInoauth", "/storage")  # all under /API; storages and files also at the root
 _ANY_FORM = (Form.XML, Form.JSON, Form.TEXT)
 _DOCUMENT_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept"}
 

@@ -109,6 +109,12 @@ async def set_type(call: Call) -> Answer:
     return Empty()
 
 
+async def rescan(call: Call) -> Answer:
+    storage = await _named(call)
+    await call.services.scans.rescan(call.caller, storage.id)
+    return Empty()
+
+
 def percent(part: int, whole: int) -> int:
     """Return the whole percentage, 0..100, rounded down; 0 of nothing."""
     return min(part * 100 // whole, 100) if whole > 0 else 0

@@ -74,6 +74,7 @@ class Routes:
             },
             "freespace": {"GET": Endpoint(storages.freespace, None, read)},
             "status": {"GET": Endpoint(storages.status, None, read)},
+            "rescan": {"POST": Endpoint(storages.rescan, None, admin=True)},
             "method": {
                 "GET": Endpoint(storages.list_methods, d.STORAGE_METHOD_LIST, read),
                 "POST": Endpoint(storages.create_method, d.STORAGE_METHOD, admin=True),
