@@ -76,6 +76,10 @@ class Accounts:
         """Bytes that can be reserved without anyone leaving; 0 also when above the limit."""
         return max(0, self.limit - self.total)
 
+    def fits(self, count: int) -> bool:
+        """Whether `count` bytes (>= 0) more stay within the limit."""
+        return self.total + count <= self.limit
+
     def adopt(self, written: int, complete: bool) -> Account:
         """The account of a blob that is on disk already; its bytes join the sums."""
         account = Account(written, complete)
@@ -111,18 +115,23 @@ class Accounts:
         else:
             self.partial += count
 
-    def give_back(self, account: Account) -> None:
-        """Take back what was reserved and not written."""
-        self.reserved -= account.reserved
-        account.reserved = 0
+    def give_back(self, account: Account, *, keep: int = 0) -> None:
+        """Take back what was reserved and not written, but for `keep` bytes on their way to the disk."""
+        back = max(0, account.reserved - keep)
+        self.reserved -= back
+        account.reserved -= back
 
-    def commit(self, account: Account) -> None:
-        """The blob is complete: its bytes change sides, what is left of its reservation is given back."""
+    def commit(self, account: Account, size: int) -> None:
+        """The blob is complete at `size` bytes: they change sides, and what was reserved is given back.
+
+        A blob that an earlier process left behind may have been counted too high: what its file took
+        and its row did not tell of. That ends here.
+        """
         self.give_back(account)
         if not account.complete:
-            account.complete = True
             self.partial -= account.written
-            self.complete += account.written
+            self.complete += size
+            account.written, account.complete = size, True
 
     def close(self, account: Account) -> None:
         """The blob has left the disk. May be repeated."""

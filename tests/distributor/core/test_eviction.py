@@ -80,7 +80,7 @@ class AStoreInMiniature(RuleBasedStateMachine):
             self.policy.used(key)
             self.policy.removed(key)
         elif how == "commit":
-            self.accounts.commit(self.held[key])
+            self.accounts.commit(self.held[key], self.held[key].written)
             self.pinned.discard(key)
         elif how == "give back":
             self.accounts.give_back(self.held[key])
