@@ -7,7 +7,9 @@ import re
 
 import yaml
 
+from distributor.metrics import METRICS
 from docs.generate import ROOT
+from origin.api.metrics import Metrics as OriginMetrics
 
 SERIES = re.compile(r"(?<![:\w])distributor_[a-z0-9_]+")
 RECORDED = re.compile(r"\binstance:distributor_\w+(?::\w+)?")
@@ -21,6 +23,39 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
         f"distributor_{name}": (kind, frozenset(re.findall(r"`(\w+)`", labels)))
         for name, kind, labels in rows
     }
+
+
+def test_operation_page_explains_every_metric_of_the_edge_with_its_labels() -> None:
+    exposed = {
+        f"distributor_{name}": (spec.kind[0].upper(), frozenset(spec.labels))
+        for name, spec in METRICS.items()
+    }
+    assert documented() == exposed
+
+
+def test_operation_page_names_every_metric_of_the_origin() -> None:
+    page = (ROOT / "docs/operation.md").read_text(encoding="utf-8")
+    families = {family.name: family for family in OriginMetrics().registry.collect()}
+    exposed = {
+        f"{name}_total" if family.type == "counter" else name
+        for name, family in families.items()
+        if name.startswith("origin_")
+    }
+    assert set(re.findall(r"`(origin_[a-z_]+)`", page)) == exposed
+
+
+def test_values_that_rules_and_dashboard_select_are_those_counted() -> None:
+    texts = [
+        (ROOT / "config" / name).read_text(encoding="utf-8")
+        for name in ("prometheus-rules.yml", "grafana-dashboard.json")
+    ]
+    selected = re.findall(r"(distributor_\w+)\{([^}]*)\}", " ".join(texts).replace('\\"', '"'))
+    assert selected
+    for name, matchers in selected:
+        spec = METRICS[re.sub("_bucket$", "", name).removeprefix("distributor_")]
+        for label, value in re.findall(r'(\w+)!?="([a-z_]+)"', matchers):
+            known = {labels[spec.labels.index(label)] for labels in spec.known}
+            assert value in known or not known, (name, label, value)
 
 
 def series() -> set[str]:
