@@ -94,6 +94,12 @@ class Store(Protocol):
     def touch(self, stored: StoredResponse, now: float, *, hit: bool) -> None:
         """Note a use: eviction order, lastUsedAt, and the hit count."""
 
+    def admits(self, key: str, size: int) -> bool:
+        """Whether the eviction policy would have a new response of `size` bytes stored now.
+
+        Asking is a wish that it remembers. `begin` asks too, so nobody else need.
+        """
+
     async def begin(
         self,
         key: str,
@@ -110,11 +116,15 @@ class Store(Protocol):
         reserve  bytes to reserve now; None: the whole length, or one segment while it is unknown
         What `key` named before is detached: its readers finish.
         The result is pinned once, for the fetch; `release` gives that back.
-        Raises TooLarge, SpaceExhausted (nothing was evicted in vain), DiskFailed.
+        Raises TooLarge, SpaceExhausted (nothing was evicted in vain; or the eviction policy does not
+        admit so large a response at its first use), DiskFailed.
         """
 
     async def reserve(self, stored: StoredResponse, count: int) -> None:
-        """Reserve `count` further bytes. Raises TooLarge, SpaceExhausted."""
+        """Reserve `count` further bytes, of a known length no more than it lacks.
+
+        Raises TooLarge, SpaceExhausted.
+        """
 
     async def write(self, stored: StoredResponse, position: int, data: bytes) -> None:
         """Write reserved bytes; they are readable, and in `stored.segments`, when this returns.

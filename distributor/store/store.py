@@ -235,10 +235,6 @@ class DiskStore:
             self._shelf.table.use(_entry(stored))
 
     def admits(self, key: str, size: int) -> bool:
-        """Whether the policy would have a new response of `size` bytes stored now; asking is a wish.
-
-        `begin` asks by itself, and raises SpaceExhausted.
-        """
         return self._shelf.table.policy.admits(key, size)
 
     def scan(self, after: str | None, limit: int) -> list[StoredResponse]:
@@ -313,7 +309,12 @@ class DiskStore:
             await shelf.drop(before)
 
     async def reserve(self, stored: StoredResponse, count: int) -> None:
-        await self._shelf.whole(self._shelf.make_room(_entry(stored).account, count))
+        entry = _entry(stored)
+        account = entry.account
+        if entry.length is not None:
+            # Nobody can write more than the length, however many parts are asked for by themselves.
+            count = max(0, min(count, entry.length - account.written - account.reserved))
+        await self._shelf.whole(self._shelf.make_room(account, count))
 
     async def write(self, stored: StoredResponse, position: int, data: bytes) -> None:
         if not data:

@@ -8,6 +8,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from distributor.core.model import Representation, StoredResponse
 from distributor.http.freshness import Policy
@@ -34,11 +35,20 @@ def described(length: int | None, etag: str | None = '"one"', **more: object) ->
     )
 
 
+async def begin(
+    store: Store, key: str, asset_id: str, representation: Representation, now: float, **more: Any
+) -> StoredResponse:
+    """As Store.begin, of a response that was wished for before: no policy refuses it for its size."""
+    if representation.length is not None or "reserve" in more:
+        store.admits(key, representation.length or more.get("reserve", 0))
+    return await store.begin(key, asset_id, representation, now, **more)
+
+
 async def fill(
     store: Store, key: str, body: bytes, *, piece: int = 1 << 30, now: float = NOW, known: bool = True
 ) -> StoredResponse:
     """Store `body` whole under `key`, in pieces, and give the fetch's pin back."""
-    stored = await store.begin(key, key, described(len(body) if known else None), now)
+    stored = await begin(store, key, key, described(len(body) if known else None), now)
     try:
         for start in range(0, len(body), piece):
             part = body[start : start + piece]
