@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from origin.catalog import migrations, tables
+from origin.catalog import entries, migrations, tables
 from origin.errors import Unavailable
 
 READERS = 4
@@ -78,10 +78,14 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction: committed, durably, when the block ends; undone when it raises."""
+        """One transaction: committed, durably, when the block ends; undone when it raises.
+
+        The search index is brought in line with changed Files as its last act.
+        """
         with _translated():
             async with self._writer.begin() as connection:
                 yield connection
+                await entries.settle(connection)
 
 
 @contextlib.contextmanager
@@ -128,6 +132,8 @@ def _sqlite(url: sa.URL, *, writes: bool) -> AsyncEngine:
         cursor.execute("PRAGMA cache_size = -16384")
         if not writes:
             cursor.execute("PRAGMA query_only = ON")
+        else:
+            entries.prepare(connection)
         cursor.close()
 
     def begun(connection: sa.Connection) -> None:

@@ -93,7 +93,22 @@ sa.Index("files_name", files.c.name, files.c.n)
 sa.Index("files_extension", files.c.extension, files.c.n)
 sa.Index("files_state", files.c.state, files.c.n)
 sa.Index("files_sha1", files.c.sha1)
-sa.Index("files_sha256", files.c.sha256)
+sa.Index("files_sha256", files.c.sha256, files.c.path)
+sa.Index("files_children", files.c.storage_n, files.c.parent, files.c.name, files.c.n)
+
+# Directories above live Files, and one root ("" below no parent) for each storage. Their numbers are
+# of the same kind as those of Files.
+folders = sa.Table(
+    "folders",
+    metadata,
+    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("storage_n", _BIG, sa.ForeignKey("storages.n", ondelete="CASCADE"), nullable=False),
+    sa.Column("path", _PATH, nullable=False),
+    sa.Column("parent", _PATH),
+    sa.Column("name", _PATH, nullable=False),
+    sa.UniqueConstraint("storage_n", "path"),
+)
+sa.Index("folders_children", folders.c.storage_n, folders.c.parent, folders.c.name, folders.c.n)
 
 # What is about to be renamed into place: read at start, to finish or to undo what a crash cut short.
 publications = sa.Table(
