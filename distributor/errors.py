@@ -14,6 +14,7 @@ EdgeError
 │   ├── SourceTimeout       connected, then silent too long
 │   ├── SourceRefused       answered with a status that gives no representation
 │   ├── SourceProtocol      broke HTTP, cut the body short, sent too much, a wrong range
+│   │   └── RangeIgnored    sent the whole where a part was asked: this source has no ranges
 │   ├── VersionChanged      what it has now is another representation than what was begun
 │   ├── DigestMismatch      the whole body does not hash to what the source declared
 │   └── LoopDetected        the request already passed this node
@@ -145,6 +146,12 @@ class BodyLong(SourceProtocol):
     """The body went on past its declared length."""
 
     reason = "long"
+
+
+class RangeIgnored(SourceProtocol):
+    """The same version, but the whole of it where a part was asked: no fault, and of no use here."""
+
+    reason = "status"
 
 
 class VersionChanged(SourceError):

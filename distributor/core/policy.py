@@ -6,7 +6,7 @@ Out: one Decision. The order is that of the contract's §3.3.
     bucket known and not served ............ MISDIRECTED
     a 404, 410 or 421 remembered ........... REMEMBERED
     complete and fresh ..................... HIT
-    stale, but may be served meanwhile ..... HIT_THEN_REVALIDATE
+    stale, but may be served meanwhile ..... HIT_THEN_REVALIDATE, or HIT where no source may be asked
     all asked bytes there (fill: asked) .... HIT
     a fetch under way ...................... JOIN
     only-if-cached ......................... ONLY_IF_CACHED
@@ -20,12 +20,13 @@ Out: one Decision. The order is that of the contract's §3.3.
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import NamedTuple
 
 from distributor.core.model import AssetRequest, StoredResponse
 from distributor.http import fields as hf
-from distributor.http.freshness import Reuse, current_age, usable
+from distributor.http.freshness import Reuse, current_age, only_if_cached, usable
 
 
 class Decision(Enum):
@@ -77,18 +78,20 @@ def decide(request: AssetRequest, known: Known, *, node_id: str) -> Decision:
         if reuse is Reuse.FRESH:
             return Decision.HIT
         if reuse is Reuse.STALE_WHILE_REVALIDATE and stored.complete:
-            return Decision.HIT_THEN_REVALIDATE
+            return Decision.HIT_THEN_REVALIDATE if refusal(request, node_id) is None else Decision.HIT
     if known.fetching:
         return Decision.JOIN
-    return _ask_a_source(request, known, node_id)
+    return refusal(request, node_id) or _ask_a_source(request, known)
 
 
-def _ask_a_source(request: AssetRequest, known: Known, node_id: str) -> Decision:
-    directives = hf.parse_cache_control(hf.get(request.fields, "cache-control"))
-    if directives.only_if_cached:
+def refusal(request: AssetRequest, node_id: str) -> Decision | None:
+    """Why no source may be asked for `request`; None when one may."""
+    if only_if_cached(request.fields):
         return Decision.ONLY_IF_CACHED
-    if names_node(request.fields, node_id):
-        return Decision.LOOP
+    return Decision.LOOP if names_node(request.fields, node_id) else None
+
+
+def _ask_a_source(request: AssetRequest, known: Known) -> Decision:
     stored = known.stored
     if request.method == "HEAD":
         return Decision.CONFIRM if stored is not None and stored.complete else Decision.LOOK_UP
@@ -107,11 +110,11 @@ def reusable(stored: StoredResponse, now: float) -> Reuse:
 
 
 def ttl(stored: StoredResponse, now: float) -> int:
-    """Whole seconds of freshness left; negative when stale."""
+    """Whole seconds of freshness left, rounded down; below 0 when stale, soft-purged included."""
     representation = stored.representation
     age = current_age(representation.initial_age, representation.response_time, now)
-    left = representation.policy.freshness_lifetime - age
-    return min(int(left), 0) - 1 if stored.stale_marked and left > 0 else int(left // 1)
+    left = math.floor(representation.policy.freshness_lifetime - age)
+    return min(left, -1) if stored.stale_marked else left
 
 
 def names_node(fields: hf.Fields, node_id: str) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from distributor.core.model import Representation
-from distributor.errors import SourceProtocol, VersionChanged
+from distributor.errors import RangeIgnored, SourceProtocol, VersionChanged
 from distributor.http import fields as hf
-from distributor.http.conditional import Validators, parse_etag, strong_validator
+from distributor.http.conditional import Validators, parse_etag, strong_match, strong_validator, weak_match
 from distributor.http.fields import Fields
 from distributor.http.freshness import assess, initial_age, merge_304
 from distributor.http.ranges import parse_content_range
@@ -31,6 +31,8 @@ def describe(
 ) -> Representation:
     """Say what a 200, 206 or other final answer with a body tells of the asset's bytes.
 
+    keep_set_cookie  of a transparent edge;  authorization: the request carried the client's
+
     Of a 206 the length is the total in its Content-Range, None when that is `*`.
     Raises SourceProtocol when Content-Length or Content-Range cannot be read.
     """
@@ -42,7 +44,7 @@ def describe(
     return Representation(
         status=200 if received.status == 206 else received.status,
         fields=kept,
-        length=_length(received),
+        length=length_of(received),
         etag=hf.get(fields, "etag"),
         last_modified=None if modified is None else min(modified, date),
         date=date,
@@ -64,7 +66,10 @@ def describe(
     )
 
 
-def _length(received: Received) -> int | None:
+def length_of(received: Received) -> int | None:
+    """Bytes of the whole, as the head tells; None when it does not. Raises SourceProtocol."""
+    if received.status == 204:
+        return 0
     if received.status == 206:
         parsed = parse_content_range(hf.get(received.fields, "content-range") or "")
         if parsed is None:
@@ -78,10 +83,10 @@ def _length(received: Received) -> int | None:
     return int(value)
 
 
-def validators(representation: Representation) -> Validators:
-    """The validators conditions are judged by, the ETag made from the declared digest included."""
+def validators(representation: Representation, sha256: bytes | None) -> Validators:
+    """The validators that clients' conditions are judged by, an ETag made of a digest included."""
     return Validators(
-        etag=effective_etag(representation, None),
+        etag=effective_etag(representation, sha256),
         last_modified=representation.last_modified,
         date=representation.date,
     )
@@ -122,10 +127,12 @@ def check_continuation(representation: Representation, received: Received, start
 
     Taken only with the same strong validator or the same Repr-Digest, the same total, and the
     asked start (RFC 9110 §15.3.7.3: never combine without a strong validator).
-    Raises VersionChanged when it is, or may be, another version; SourceProtocol for a 206 that
-    breaks the protocol.
+    Raises RangeIgnored for the whole of the same version; VersionChanged when it is, or may be,
+    another one; SourceProtocol for a 206 that breaks the protocol.
     """
     if received.status != 206:
+        if same_version(representation, received) and length_of(received) in (None, representation.length):
+            raise RangeIgnored("the whole instead of a part")
         raise VersionChanged("not a continuation")
     parsed = parse_content_range(hf.get(received.fields, "content-range") or "")
     if parsed is None:
@@ -154,36 +161,52 @@ def check_exact(received: Received, start: int, stop: int | None) -> None:
 
 
 def same_version(representation: Representation, received: Received) -> bool:
-    """Whether `received` speaks of the bytes that `representation` speaks of, by strong comparison."""
+    """Whether `received` speaks of the bytes that `representation` speaks of, by strong comparison.
+
+    By the digest where both have one; else by the entity tags where one of them is strong; else by
+    a strong Last-Modified, beside which weak tags, if any, must be the same too.
+    """
     digest = hf.parse_repr_digest(hf.get(received.fields, "repr-digest"))
     if digest is not None and representation.digest is not None:
         return digest == representation.digest
-    etag = hf.get(received.fields, "etag")
-    if representation.etag is not None or etag is not None:
-        ours = parse_etag(representation.etag or "")
-        theirs = parse_etag(etag or "")
-        return ours is not None and not ours.weak and ours == theirs
+    ours, theirs = parse_etag(representation.etag), parse_etag(hf.get(received.fields, "etag"))
+    if (ours is not None and not ours.weak) or (theirs is not None and not theirs.weak):
+        return strong_match(ours, theirs)
     modified = hf.parse_date(hf.get(received.fields, "last-modified") or "", now=received.response_time)
     return (
-        modified is not None
+        ours == theirs
+        and modified is not None
         and modified == representation.last_modified
         and binding(representation) is not None
     )
 
 
-def renewed(stored: Representation, received: Received, *, default_ttl: float) -> Representation:
+def confirms(representation: Representation, received: Received) -> bool:
+    """Whether a 304 is of what is stored: a validator it carries must not be another one (§4.3.3)."""
+    theirs = parse_etag(hf.get(received.fields, "etag"))
+    return theirs is None or weak_match(parse_etag(representation.etag), theirs)
+
+
+def renewed(
+    stored: Representation,
+    received: Received,
+    *,
+    default_ttl: float,
+    keep_set_cookie: bool = False,
+    authorization: bool = False,
+) -> Representation:
     """The stored representation after a 304 or a matching 206 (RFC 9111 §3.2, §4.3.4).
 
     Same bytes, length, validators and digest; new fields, date, age and freshness.
     """
     update = hf.with_date(received.fields, received.response_time)
-    fields = hf.without(merge_304(stored.fields, update), FRAMING)
+    fields = hf.without(merge_304(stored.fields, update, keep_set_cookie=keep_set_cookie), FRAMING)
     date = hf.parse_date(hf.get(received.fields, "date") or "", now=received.response_time)
     return Representation(
         status=stored.status,
         fields=fields,
         length=stored.length,
-        etag=hf.get(received.fields, "etag") or stored.etag,
+        etag=hf.get(fields, "etag"),
         last_modified=stored.last_modified,
         date=int(received.response_time) if date is None else date,
         digest=stored.digest,
@@ -199,5 +222,6 @@ def renewed(stored: Representation, received: Received, *, default_ttl: float) -
             request_time=received.request_time,
             response_time=received.response_time,
             default_ttl=default_ttl,
+            request_authorization=authorization,
         ),
     )

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from distributor.core.model import AssetRequest, Representation, Span
-from distributor.core.representation import effective_etag
+from distributor.core.representation import effective_etag, validators
 from distributor.errors import PreconditionFailed
 from distributor.http import fields as hf
 from distributor.http.cache_status import CacheState, append_cache_status
-from distributor.http.conditional import Validators, Verdict, evaluate, if_range_holds
+from distributor.http.conditional import Verdict, evaluate, if_range_holds
 from distributor.http.fields import Fields
 from distributor.http.freshness import current_age
 from distributor.http.media_types import media_type
@@ -62,11 +62,7 @@ def select(
 
     Raises PreconditionFailed and RangeNotSatisfiable.
     """
-    known = Validators(
-        etag=effective_etag(representation, sha256),
-        last_modified=representation.last_modified,
-        date=representation.date,
-    )
+    known = validators(representation, sha256)
     if representation.status == 200:
         verdict = evaluate(request.method, request.fields, known)
         if verdict is Verdict.FAILED:
@@ -154,9 +150,17 @@ def _content(
     length: int | None,
     multipart: Multipart | None,
 ) -> list[tuple[str, str]]:
-    """The fields that speak of the body: type, length, range, disposition."""
+    """The fields that speak of the body: type, length, range, disposition.
+
+    What a transparent edge relays under another status than 200 gets none of our own.
+    """
     kept = representation.fields
     out: list[tuple[str, str]] = []
+    if representation.status != 200:
+        out += [item for item in kept if item[0].lower() in ("content-type", "content-disposition")]
+        if length is not None and representation.status != 204:
+            out.append(("Content-Length", str(length)))
+        return out
     if multipart is not None:
         out.append(("Content-Type", multipart.content_type))
         out.append(("Content-Length", str(multipart.content_length)))

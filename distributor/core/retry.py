@@ -33,7 +33,7 @@ def pause_before(round_number: int) -> float:
 def after_failure(error: SourceError, failures: int, sources: int) -> Again | None:
     """Say what follows the failure of a body midway; None: give up.
 
-    failures  failures in a row without progress, this one included, >= 1
+    failures  failures in a row, counted by `failures_after`, this one included, >= 1
     sources   how many are configured, >= 1
     """
     if isinstance(error, VersionChanged | DigestMismatch | LoopDetected):
@@ -41,3 +41,8 @@ def after_failure(error: SourceError, failures: int, sources: int) -> Again | No
     if failures >= ROUNDS * sources:
         return None
     return Again(pause_before(failures // sources))
+
+
+def failures_after(failures: int, gained: int) -> int:
+    """Count one more failure; `gained` bytes since the last one, PROGRESS or more, start anew."""
+    return 1 if gained >= PROGRESS else failures + 1
