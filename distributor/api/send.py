@@ -31,7 +31,9 @@ SMALL = 64 * 1024
 FAIR_SHARE = 1024 * 1024  # bytes sent to one client before others get their turn
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
+# As RFC 9110 has them; the standard library's are older.
 _STATUS_LINES[413] = "HTTP/1.1 413 Content Too Large"
+_STATUS_LINES[416] = "HTTP/1.1 416 Range Not Satisfiable"
 _CLIENT_GONE = (ConnectionError, TimeoutError)
 
 

@@ -251,13 +251,8 @@ class Jobs:
             return
         try:
             blob = await self._store.open(stored)
-        except BlobDamaged as error:
-            job.fail(stored.asset_id, error)
-            self._observer.verified("missing")
-            await self._store.remove(stored)
-            return
         except EdgeError as error:
-            job.fail(stored.asset_id, error)
+            job.fail(stored.asset_id, error)  # BlobDamaged: the store has removed and counted it
             return
         try:
             sound = await self._hash(job, blob.fd, length) == expected
@@ -272,7 +267,6 @@ class Jobs:
             self._observer.verified("ok")
             return
         job.fail(stored.asset_id, BlobDamaged("the stored bytes are not those that were written"))
-        self._observer.verified("corrupt")
         await self._store.remove(stored, corrupt=True)
 
     async def _hash(self, job: Job, fd: int, length: int) -> bytes:

@@ -15,11 +15,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from enum import Enum, StrEnum
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec.structs import replace
 
 from distributor.errors import Conflict
+from distributor.store.overrides import Overrides
 
-__all__ = ["Command", "Node", "NodeState", "Overrides"]
+__all__ = ["Command", "Node", "NodeState"]
 
 
 class NodeState(StrEnum):
@@ -54,16 +57,6 @@ TRANSITIONS: dict[Command, tuple[tuple[NodeState, ...], NodeState]] = {
 """Command → (states in which it may be given, state it leads to)."""
 
 
-class Overrides(NamedTuple):
-    """What operators set at run time; None: nothing, the settings hold.
-
-    buckets  the list served, or "all"
-    """
-
-    buckets: tuple[str, ...] | Literal["all"] | None = None
-    worker_id: int | None = None
-
-
 class Node:
     """State, buckets and worker of this node.
 
@@ -86,7 +79,7 @@ class Node:
         self.version = version
         self.started = time.monotonic()
         self.state = NodeState.STARTING
-        self._settings = Overrides(buckets, worker_id)
+        self._settings = Overrides(buckets=buckets, worker_id=worker_id)
         self._overrides = overrides
         self._save = save
         self._saving = asyncio.Lock()
@@ -127,12 +120,12 @@ class Node:
     async def set_buckets(self, buckets: tuple[str, ...] | None) -> None:
         """Serve only `buckets`, or None: all. On disk, then in force. Raises StoreError."""
         async with self._saving:
-            await self._override(self._overrides._replace(buckets="all" if buckets is None else buckets))
+            await self._override(replace(self._overrides, buckets="all" if buckets is None else buckets))
 
     async def set_worker(self, worker_id: int) -> None:
         """Show `worker_id` in /buckets. On disk, then in force. Raises StoreError."""
         async with self._saving:
-            await self._override(self._overrides._replace(worker_id=worker_id))
+            await self._override(replace(self._overrides, worker_id=worker_id))
 
     async def _override(self, overrides: Overrides) -> None:
         await self._save(overrides)

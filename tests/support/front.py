@@ -12,10 +12,11 @@ from distributor.api.protocol import EdgeServer, ServerLimits
 from distributor.api.public import PublicApi
 from distributor.core.model import AssetRequest, FileSlice, Outcome
 from distributor.delivery.answer import Answer
-from distributor.delivery.node import Command, Node, Overrides
+from distributor.delivery.node import Command, Node
 from distributor.errors import EdgeError, UnknownAsset
 from distributor.http.cache_status import CacheState
 from distributor.ports import Observer, SystemClock, Usage
+from distributor.store.overrides import Overrides
 
 Piece = bytes | FileSlice | Exception | asyncio.Event
 
