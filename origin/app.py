@@ -22,12 +22,12 @@ from origin.api.dispatch import Dispatch, Mount, raw_path
 from origin.api.errors import plain, plain_from
 from origin.api.logs import set_up
 from origin.api.metrics import Metrics
-from origin.api.protocol import OriginProtocol, OriginServer, ServerLimits
+from origin.api.protocol import OriginProtocol, OriginRequest, OriginServer, ServerLimits
 from origin.api.vidispine import routes as vidispine
 from origin.backends.disk import Disk
 from origin.catalog.database import Database
 from origin.config import OriginConfig
-from origin.domain.model import Storage
+from origin.domain.model import ANONYMOUS, Storage
 from origin.domain.states import StorageState
 from origin.errors import OriginError
 from origin.ports import Clock
@@ -257,15 +257,17 @@ class Origin:
     # --- around every request ---------------------------------------------------------------------
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        asked = request.headers.get("X-Request-Id", "")
-        request["id"] = asked if _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
+        if isinstance(request, OriginRequest):
+            asked = request.headers.get("X-Request-Id", "")
+            request.id = asked if _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
         preflight = self._cors.preflight(request)
         if preflight is not None:
             return preflight
         if self._dispatch is None:
             return plain(503, "starting", headers={"Retry-After": "1"})
         mount = self._dispatch.find(raw_path(request))
-        request["dialect"] = mount.name
+        if isinstance(request, OriginRequest):
+            request.dialect = mount.name
         try:
             return await mount.handler(request)
         except ConnectionError:
@@ -275,27 +277,29 @@ class Origin:
 
     def _prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Server"] = "origin"
-        response.headers["X-Request-Id"] = request.get("id", "")
+        if isinstance(request, OriginRequest):
+            request.id = request.id or secrets.token_hex(8)  # of what could not be read as a request
+            response.headers["X-Request-Id"] = request.id
         protocol = request.protocol
         if isinstance(protocol, OriginProtocol) and protocol.half_closed:
             response.headers["Connection"] = "close"
         self._cors.apply(request, response)
 
     def _done(self, request: web.BaseRequest, response: web.StreamResponse, seconds: float) -> None:
-        dialect = request.get("dialect", "none")
+        dialect = getattr(request, "dialect", "none")
         sent = request.writer.output_size
         self.metrics.answered(dialect, request.method, response.status, seconds, sent)
         if self.config.log.access:
-            caller = request.get("caller")
+            caller = getattr(request, "caller", ANONYMOUS)
             access_log.info(
                 "%s %s %d",
                 request.method,
                 request.path_qs.partition("?")[0],
                 response.status,
                 extra={
-                    "id": request.get("id", "-"),
+                    "id": getattr(request, "id", "-"),
                     "dialect": dialect,
-                    "user": caller.name if caller is not None and caller.name else "-",
+                    "user": caller.name or "-",
                     "remote": request.remote,
                     "sent": sent,
                     "seconds": round(seconds, 6),

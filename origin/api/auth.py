@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from origin.api.protocol import OriginRequest
 from origin.domain.model import Caller
 from origin.errors import NotFound, OriginError, Unauthenticated
 from origin.services import Services
@@ -15,8 +16,14 @@ async def caller_of(request: web.Request, services: Services) -> Caller:
     if len(fields) > 1:
         raise Unauthenticated("several credentials were sent")
     caller = await services.access.authenticate(fields[0] if fields else None)
-    request["caller"] = caller
+    note_caller(request, caller)
     return caller
+
+
+def note_caller(request: web.Request, caller: Caller) -> None:
+    """Let the access log know who asks."""
+    if isinstance(request, OriginRequest):
+        request.caller = caller
 
 
 def hidden(caller: Caller, error: OriginError) -> OriginError:

@@ -25,6 +25,7 @@ from aiohttp import web
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from origin.domain.model import ANONYMOUS, Caller
 from origin.errors import IncompleteBody
 
 log = logging.getLogger("origin.http")
@@ -58,14 +59,20 @@ Problem = Callable[[int, str], web.Response]
 class OriginRequest(web.Request):
     """As aiohttp's, but that the server has a last look at an answer's fields.
 
+    began            monotonic seconds when the head was whole
     answer_expected  "100-continue" was sent, and neither it nor an answer to it has gone out
+    id               of the request, for logs and X-Request-Id
+    dialect          that answers; caller: who asks, once known
     """
 
-    ATTRS = web.Request.ATTRS | frozenset({"server", "began", "answer_expected"})
+    ATTRS = web.Request.ATTRS | {"server", "began", "answer_expected", "id", "dialect", "caller"}
 
     server: OriginServer
     began: float
     answer_expected: bool
+    id = ""
+    dialect = "none"
+    caller: Caller = ANONYMOUS
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         self.server.prepare(self, response)

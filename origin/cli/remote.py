@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
 import sys
 from collections.abc import Callable, Coroutine, Mapping
@@ -36,12 +37,14 @@ class Remote:
     token: str | None
 
     def session(self) -> aiohttp.ClientSession:
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        auth = None
-        if not self.token and self.password is not None:
-            auth = aiohttp.BasicAuth(self.user, self.password, encoding="utf-8")
+        headers = {}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        elif self.password is not None:
+            pair = f"{self.user}:{self.password}".encode()
+            headers["Authorization"] = "Basic " + base64.b64encode(pair).decode("ascii")
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=STALL)
-        return aiohttp.ClientSession(headers=headers, auth=auth, timeout=timeout)
+        return aiohttp.ClientSession(headers=headers, timeout=timeout)
 
     def address(self, *segments: str) -> str:
         """Return the URL of a path given by its segments, each encoded whole."""
