@@ -48,6 +48,7 @@ class Client:
     session: aiohttp.ClientSession
     as_: tuple[str, str] | None = ADMIN
     headers: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)  # label → id; `{label}` in a target stands for it
 
     async def __call__(
         self,
@@ -64,18 +65,38 @@ class Client:
             fields["Accept"] = accept
         if as_ is not None:
             fields["Authorization"] = basic(*as_)
+        for label, id in self.ids.items():
+            target = target.replace(f"{{{label}}}", id)
         url = URL(self.base + target, encoded=True)
         async with self.session.request(
             method, url, data=body, headers=fields, skip_auto_headers=("Content-Type", "Accept")
         ) as response:
             return Reply(response.status, response.headers, await response.read())
 
-    async def upload(self, path: str, body: bytes, storage: str = "VX-1") -> str:
+    async def upload(self, path: str, body: bytes, storage: str = "VX-1", *, label: str = "") -> str:
         """Upload and return the file's id. path: percent-encoded."""
         target = f"/API/storage/{storage}/file/data?path={path}"
         reply = await self("POST", target, accept=TEXT, body=body)
         assert reply.status == 200, reply.text
-        return reply.text.strip()
+        id: str = reply.text.strip()
+        if label:
+            self.ids[label] = id
+        return id
+
+    async def create(self, path: str, query: str = "", storage: str = "VX-1", *, label: str = "") -> str:
+        """Register an entity and return its id. path: percent-encoded; query: begins with "&"."""
+        target = f"/API/storage/{storage}/file?path={path}{query}"
+        reply = await self("POST", target, accept=TEXT)
+        assert reply.status == 200, reply.text
+        id: str = reply.text.strip()
+        if label:
+            self.ids[label] = id
+        return id
+
+    def labels(self, ids: list[str]) -> str:
+        """Return the labels of ids, one after the other."""
+        known = {id: label for label, id in self.ids.items()}
+        return "".join(known[id] for id in ids)
 
     async def job(self, id: str, *, until: str = "") -> dict[str, Any]:
         """Return the job's document once it is over, or once its status begins with `until`."""

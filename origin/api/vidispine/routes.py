@@ -9,6 +9,7 @@ from aiohttp import web
 
 from origin.api.auth import caller_of, hidden
 from origin.api.dispatch import Handler
+from origin.api.protocol import OriginRequest
 from origin.api.vidispine.calls import Answer, Call, Document, Empty, Endpoint, Text
 from origin.api.vidispine.files import FileEndpoints
 from origin.api.vidispine.problems import Problem, from_error, invalid, method_not_allowed, no_rights
@@ -44,7 +45,7 @@ class Dialect:
         except Problem as problem:
             return _refusal(request, problem)
         except OriginError as error:
-            caller = request.get("caller", ANONYMOUS)
+            caller = request.caller if isinstance(request, OriginRequest) else ANONYMOUS
             return _refusal(request, from_error(hidden(caller, error)))
         except (web.HTTPException, ConnectionError):
             raise
@@ -74,7 +75,9 @@ class Dialect:
         caller = await caller_of(request, self._services)
         run_as = request.headers.get("RunAs")
         if run_as:
-            request["caller"] = caller = await self._services.access.act_for(caller, run_as)
+            caller = await self._services.access.act_for(caller, run_as)
+            if isinstance(request, OriginRequest):
+                request.caller = caller
         return caller
 
     def _check_rights(self, endpoint: Endpoint, caller: Caller, target: Target) -> None:
