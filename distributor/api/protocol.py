@@ -168,6 +168,7 @@ async def _never_called(_: web.BaseRequest) -> web.StreamResponse:
 class EdgeProtocol(RequestHandler):
     """One connection.
 
+    descriptor   of the transport's socket; only to be written to while the transport holds nothing
     cut_reason   why this node ended the connection amid an answer; None: the client did
     meter        bytes handed to the connection, for min_send_rate
     """
@@ -184,6 +185,7 @@ class EdgeProtocol(RequestHandler):
         "_wake",
         "cut_reason",
         "deadline",
+        "descriptor",
         "meter",
         "peer",
         "state",
@@ -213,6 +215,7 @@ class EdgeProtocol(RequestHandler):
         self.cut_reason: str | None = None
         self.deadline = math.inf
         self.meter = Meter(server.limits.min_send_rate)
+        self.descriptor = -1
         self.peer = "-"
         self.state = State.FRESH
         self.task: asyncio.Task[None] | None = None
@@ -232,6 +235,7 @@ class EdgeProtocol(RequestHandler):
             self._refuse(TOO_MANY_CLIENTS, "limit")
             return
         super().connection_made(transport)
+        self.descriptor = self.socket.fileno()
         self.task = self._task_handler
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -279,6 +283,12 @@ class EdgeProtocol(RequestHandler):
             return False
         # No: nothing but part of a head has come, or nothing at all.
         return self._wake is None or self._wake.done()
+
+    def pause_reading(self) -> None:
+        """Asked by aiohttp's payloads. Bodies are taken from them as they come: there is no need."""
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """As pause_reading. aiohttp's own would call data_received from within data_received."""
 
     # --- requests in order ------------------------------------------------------------------------
 
@@ -349,6 +359,7 @@ class EdgeProtocol(RequestHandler):
 
     def _begin(self, end: int) -> Request:
         octets = bytes(self._received[:end])
+        alone = end == len(self._received)
         del self._received[:end]
         self._scanned = 0
         if self._parser is None:
@@ -358,9 +369,9 @@ class EdgeProtocol(RequestHandler):
         self.deadline = time.monotonic() + PATIENCE if self._half_closed else math.inf
         self._keep = not (head.message.should_close or self._half_closed)
         self._open_body(head)
-        return self._request(head)
+        return self._request(head, octets if alone and self._body is None else b"")
 
-    def _request(self, head: Head) -> Request:
+    def _request(self, head: Head, octets: bytes) -> Request:
         target = head.target
         if not target.startswith("/") and target != "*":
             # absolute-form (RFC 9112 §3.2.2): of scheme and authority nothing is used
@@ -383,6 +394,7 @@ class EdgeProtocol(RequestHandler):
             now=self._server.clock.now(),
             started=time.monotonic(),
             read_body=self.read_body,
+            octets=octets,
         )
 
     # --- request bodies -----------------------------------------------------------------------------

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 from distributor.api.disk import DiskReader
 from distributor.api.middleware import Frontend
+from distributor.api.operator import MAX_BODY, OperatorApi
 from distributor.api.protocol import EdgeServer, ServerLimits
 from distributor.api.public import PublicApi
-from distributor.core.model import AssetRequest, FileSlice, Outcome
+from distributor.core.model import AssetRequest, FileSlice, Outcome, Representation
 from distributor.delivery.answer import Answer
+from distributor.delivery.jobs import Jobs
 from distributor.delivery.node import Command, Node
 from distributor.errors import EdgeError, UnknownAsset
 from distributor.http.cache_status import CacheState
+from distributor.http.freshness import Policy
 from distributor.ports import Observer, SystemClock, Usage
 from distributor.store.overrides import Overrides
+from tests.support.memory_store import MemoryStore
+from tests.support.wire import ask
 
 Piece = bytes | FileSlice | Exception | asyncio.Event
 
@@ -179,7 +186,7 @@ class Front:
         )
         frontend = Frontend(
             self.more.get("routes", api),
-            cors=True,
+            cors=self.more.get("cors", True),
             disk=self.disk,
             observer=self.observer,
             access_log=self.more.get("access_log"),
@@ -210,3 +217,93 @@ class Front:
             if asyncio.get_running_loop().time() > end:
                 raise TimeoutError("what was waited for did not happen")
             await asyncio.sleep(0.005)
+
+
+class FakeControl:
+    """Moves a node between its states; nothing listens or stops."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    async def stop_api(self) -> None:
+        self.node.change(Command.STOP_API)
+
+    async def start_api(self) -> None:
+        self.node.change(Command.START_API)
+
+    async def drain(self) -> None:
+        self.node.change(Command.DRAIN)
+
+    async def shutdown(self) -> None:
+        self.node.change(Command.SHUTDOWN)
+
+
+class OperatorFront(Front):
+    """The operator port over a MemoryStore; purges and prefetches reach the fake edge."""
+
+    TOKEN = "s3cret-token"
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(max_body=MAX_BODY, cors=False, **more)
+        self.memory = MemoryStore()
+        self.store = self.memory  # type: ignore[assignment]
+
+    async def __aenter__(self) -> OperatorFront:
+        self.jobs = Jobs(self.memory, self._fetch, self.observer, SystemClock(), verify_rate=1 << 30)
+        self.more["routes"] = OperatorApi(
+            self.TOKEN,
+            node=self.node,
+            store=self.memory,
+            assets=self.edge,
+            purger=self.edge,
+            jobs=self.jobs,
+            control=FakeControl(self.node),
+            clock=SystemClock(),
+        )
+        await super().__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.jobs.close()
+        await super().__aexit__()
+
+    async def _fetch(self, asset_id: str) -> int:
+        await self.edge.prefetch(asset_id)
+        return len(asset_id)
+
+    async def put(
+        self, asset_id: str, data: bytes, *, bucket: str = "default", complete: bool = True
+    ) -> None:
+        """Store a response."""
+        now = SystemClock().now()
+        representation = Representation(
+            length=len(data),
+            etag='"v1"',
+            date=int(now),
+            response_time=now,
+            bucket=bucket,
+            policy=Policy(freshness_lifetime=60.0),
+        )
+        stored = await self.memory.begin(asset_id, asset_id, representation, now)
+        await self.memory.write(stored, 0, data if complete else data[: len(data) // 2])
+        if complete:
+            await self.memory.commit(stored, hashlib.sha256(data).digest(), now)
+        self.memory.release(stored)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        document: object = None,
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes | None = None,
+    ) -> tuple[int, Any]:
+        """One request with the token: status and decoded body."""
+        lines = [("Authorization", f"Bearer {self.TOKEN}"), *headers]
+        if document is not None:
+            body = json.dumps(document).encode()
+            lines.append(("Content-Type", "application/json"))
+        reply = await ask(self.port, f"/api/v1{path}", method, lines, body=body or b"")
+        self.reply = reply
+        return reply.status, json.loads(reply.body) if reply.body else None
