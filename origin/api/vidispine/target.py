@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from origin.api.vidispine.problems import invalid
 
-_ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+_ABSOLUTE_FORM = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _ID = re.compile(r"\w\w-[0-9]+", re.ASCII)
 _TRUE, _FALSE = {"true", "1"}, {"false", "0"}
 _MAX_INTEGER = 2**63 - 1

@@ -61,6 +61,12 @@ def test_the_query_beats_the_matrix_and_the_first_occurrence_wins() -> None:
     assert (params.integer("number"), params.integer("first")) == (2, 3)
 
 
+def test_a_scheme_inside_the_query_is_no_absolute_form() -> None:
+    target = read_target("/API/storage/file?uri=file:///srv/a")
+    assert target.segments == ("storage", "file")
+    assert target.params.text("uri") == "file:///srv/a"
+
+
 def test_only_the_first_segment_is_the_mount() -> None:
     target = read_target("/storage/API/x")
     assert (target.api, target.segments) == (False, ("storage", "API", "x"))
