@@ -14,6 +14,8 @@ paths, only those of equal path, so that one change never touches an unbounded n
 SQLite only: another database needs its own form of this file and of `searching.py`.
 """
 
+# ruff: noqa: S608  (the f-strings below join constants of this file; all values are bound)
+
 from __future__ import annotations
 
 import json
