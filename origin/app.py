@@ -213,7 +213,7 @@ class Origin:
                 idle_timeout=limits.idle_timeout,
             ),
         )
-        self._web = web.ServerRunner(self._server, shutdown_timeout=limits.drain_timeout)
+        self._web = web.ServerRunner(self._server, shutdown_timeout=1.0)
         await self._web.setup()
         site = web.TCPSite(self._web, self.config.api.host, self.config.api.port, backlog=1024)
         await site.start()
@@ -223,6 +223,10 @@ class Origin:
         """Let answers under way end, then stop all. Safe after a failed start."""
         self.ready = False
         if self._web is not None:
+            for site in list(self._web.sites):
+                await site.stop()
+            if self._server is not None:
+                await self._server.drain(self.config.limits.drain_timeout)
             await self._web.cleanup()
             self._web = None
         if self._upkeep is not None:
@@ -281,7 +285,8 @@ class Origin:
             request.id = request.id or secrets.token_hex(8)  # of what could not be read as a request
             response.headers["X-Request-Id"] = request.id
         protocol = request.protocol
-        if isinstance(protocol, OriginProtocol) and protocol.half_closed:
+        leaving = self._server is not None and self._server.draining
+        if leaving or (isinstance(protocol, OriginProtocol) and protocol.half_closed):
             response.headers["Connection"] = "close"
         self._cors.apply(request, response)
 

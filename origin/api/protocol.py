@@ -16,6 +16,7 @@ Leans on names of aiohttp that are not public (`_messages`, `_current_request`, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -95,6 +96,8 @@ class OriginServer(web.Server):
         self.done = done
         self.limits = limits
         self.open: set[OriginProtocol] = set()
+        self.draining = False
+        self._quiet = asyncio.Event()
         shortest = min(limits.header_timeout, limits.idle_timeout)
         self._interval = min(1.0, max(shortest / 4, 0.02))
         self._sweeper: asyncio.TimerHandle | None = None
@@ -139,6 +142,23 @@ class OriginServer(web.Server):
             connection.sweep(now)
         self._sweeper = self._loop.call_later(self._interval, self._sweep)
 
+    async def drain(self, seconds: float) -> None:
+        """Close what is idle, and wait until no request is in hand, at most so long.
+
+        aiohttp's own shutdown stops reading at once, and so breaks every upload under way.
+        """
+        self.draining = True
+        self.pre_shutdown()
+        self.settled()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._quiet.wait()
+
+    def settled(self) -> None:
+        """A request has been answered."""
+        if self.draining and not any(connection.in_hand for connection in self.open):
+            self._quiet.set()
+
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aiohttp's name
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -180,8 +200,9 @@ class OriginProtocol(RequestHandler):
             return await super()._handle_request(*args)
         finally:
             self._payload = None
-            if self.half_closed and not self._messages:
+            if (self.half_closed or self._server.draining) and not self._messages:
                 self._close = True
+            self._server.settled()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -235,6 +256,12 @@ class OriginProtocol(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._server.open.discard(self)
         super().connection_lost(exc)
+        self._server.settled()
+
+    def close(self) -> None:
+        if self._payload is not None and not self._payload.is_eof():
+            return  # a closing connection reads no more: wait for the rest of the body
+        super().close()
 
     def data_received(self, data: bytes) -> None:
         if data:

@@ -160,10 +160,12 @@ async def test_content_coding_of_an_upload_is_stored_as_sent(service: Service) -
     assert service.on_disk() == {"a.gz": packed}
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["_messages", "_current_request", "_waiter", "_close", "_force_close", "_handle_request", "handle_error"]
-    + ["_reading_paused", "_buffer_paused", "_request_count", "_lingering_time", "finish_response"],
-)
+PRIVATE = """
+_messages _current_request _waiter _close _force_close _handle_request handle_error
+_reading_paused _buffer_paused _request_count _lingering_time finish_response
+"""
+
+
+@pytest.mark.parametrize("name", PRIVATE.split())
 def test_aiohttp_still_has_the_private_name(name: str) -> None:
     assert hasattr(RequestHandler, name)
