@@ -88,6 +88,7 @@ class Imports:
         Raises Conflict for a file without bytes, one that is imported or being imported (unless
         allowed), and an external id of another item; Invalid for `original` that is not among the tags.
         """
+        self._files.require_write(caller, file)
         if wanted.original is not None and wanted.original not in wanted.tags:
             raise Invalid("original", "must be one of the tags", wanted.original)
         for value in wanted.external_ids:

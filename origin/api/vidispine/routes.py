@@ -62,14 +62,15 @@ class Dialect:
         if endpoint is None:
             raise method_not_allowed(_allowed(route))
         self._check_rights(endpoint, caller, target)
-        form = Form.XML
-        if endpoint.forms:
-            chosen = choose_form(request.headers.get("Accept"), endpoint.forms)
-            if chosen is None:
-                raise invalid("request", "no form of the answer is acceptable", status=406)
-            form = chosen
+        form = _form(request, endpoint)
+        safe = request.method in ("GET", "HEAD")
+        if form is None and not safe:
+            raise _not_acceptable()
         call = Call(request, self._services, caller, target, route.storage_id, route.file, route.rest)
-        return _response(endpoint, form, await endpoint.run(call))
+        answer = await endpoint.run(call)
+        if form is None:  # an error of the call itself comes first, and has a form in any case
+            raise _not_acceptable()
+        return _response(endpoint, form, answer)
 
     async def _caller(self, request: web.Request) -> Caller:
         caller = await caller_of(request, self._services)
@@ -92,6 +93,17 @@ class Dialect:
             access.require_admin(caller)
         for scope in endpoint.scopes:
             access.require_scope(caller, scope)
+
+
+def _form(request: web.Request, endpoint: Endpoint) -> Form | None:
+    """Return the answer's form; None when the client accepts none that there is."""
+    if not endpoint.forms:
+        return Form.XML  # text, bytes or nothing: Accept is not looked at
+    return choose_form(request.headers.get("Accept"), endpoint.forms)
+
+
+def _not_acceptable() -> Problem:
+    return invalid("request", "no form of the answer is acceptable", status=406)
 
 
 def _allowed(route: Route) -> tuple[str, ...]:
