@@ -10,6 +10,7 @@ that fails.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -95,12 +96,10 @@ class Blobs:
         self._blobs = str(root / "blobs")
 
     def prepare(self) -> None:
-        """Make what directories are lacking."""
-        self.disk.make_directory(self._loose)
-        for shard in range(256):
-            self.disk.make_directory(f"{self._blobs}/{shard:02x}")
+        """Make what directories are lacking; those of single shards come when they are needed."""
+        for path in (self._loose, self._blobs):
+            self.disk.make_directory(path)
         if self._sync:
-            self.disk.sync_directory(self._blobs)
             self.disk.sync_directory(self._root)
 
     def path(self, blob: str, *, loose: bool) -> str:
@@ -131,8 +130,15 @@ class Blobs:
         raise FileNotFoundError(errno.ENOENT, "no such blob", blob)
 
     def settle(self, blob: str) -> None:
-        """Move a complete blob to its place."""
-        self.disk.rename(self.path(blob, loose=True), self.path(blob, loose=False))
+        """Move a complete blob to its place. Raises FileNotFoundError when it is not loose."""
+        old, new = self.path(blob, loose=True), self.path(blob, loose=False)
+        try:
+            self.disk.rename(old, new)
+        except FileNotFoundError:
+            self.disk.make_directory(f"{self._blobs}/{blob[:2]}")
+            if self._sync:
+                self.disk.sync_directory(self._blobs)
+            self.disk.rename(old, new)
 
     def unlink(self, blob: str) -> None:
         """Delete the file, wherever it lies; none there is fine."""
@@ -209,12 +215,24 @@ class Blobs:
                 continue
         return found
 
+    def shards(self) -> set[int]:
+        """Shards that have a directory."""
+        found = set()
+        for name in self.disk.names(self._blobs):
+            with contextlib.suppress(ValueError):
+                found.add(int(name, 16))
+        return found
+
     def shard(self, shard: int) -> dict[str, int]:
         """Settled blobs whose name begins with this byte: name → length; -1 for what is no file."""
         prefix = f"{shard:02x}"
         directory = f"{self._blobs}/{prefix}"
         found: dict[str, int] = {}
-        for name in self.disk.names(directory):
+        try:
+            names = self.disk.names(directory)
+        except FileNotFoundError:
+            return found
+        for name in names:
             try:
                 found[prefix + name] = self.disk.stat(f"{directory}/{name}").st_size
             except FileNotFoundError:

@@ -85,12 +85,19 @@ class Index:
     """Rows by key. Methods belong to the event loop; only `open` and `close` may not overlap others."""
 
     def __init__(
-        self, directory: Path, disk: Disk, *, sync: bool, failed: Callable[[DiskFailed], None]
+        self,
+        directory: Path,
+        disk: Disk,
+        *,
+        sync: bool,
+        failed: Callable[[DiskFailed], None],
+        worked: Callable[[str], None],
     ) -> None:
         self._directory = directory
         self._disk = disk
         self._sync = sync
         self._failed = failed
+        self._worked = worked
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._cache: Any = None
         self._pending: dict[str, bytes | None] = {}
@@ -226,7 +233,6 @@ class Index:
                 for waiter in waiters:
                     if not waiter.done():
                         waiter.set_exception(problem)
-                self._failed(problem)
                 if not self.damaged.is_set():
                     asyncio.get_running_loop().call_later(_RETRY, self._wake.set)
             else:
@@ -298,13 +304,22 @@ class Index:
     async def _in_thread(self, call: Callable[..., T], *arguments: object) -> T:
         # Shielded: what SQLite has begun it ends; a caller that leaves must not unbalance it.
         future = asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
+        future.add_done_callback(_retrieve)
         try:
-            return await asyncio.shield(future)
-        except IndexDamaged as problem:
-            self.damaged.set()
-            raise DiskFailed("index", problem) from problem
-        except (OSError, sqlite3.Error, diskcache.Timeout) as problem:
-            raise DiskFailed("index", problem) from problem
+            result = await asyncio.shield(future)
+        except (IndexDamaged, OSError, sqlite3.Error, diskcache.Timeout) as cause:
+            if isinstance(cause, IndexDamaged):
+                self.damaged.set()
+            problem = DiskFailed("index", cause)
+            self._failed(problem)
+            raise problem from cause
+        self._worked("index")
+        return result
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 _SELECT = "SELECT rowid, key, raw, mode, filename, size, value FROM Cache"

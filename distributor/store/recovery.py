@@ -15,6 +15,7 @@ A look-up that cannot wait for its turn reads its one row (`find`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ _PAUSE = 1.0
 # What a file may take beyond its bytes without our minding: extents, rounding up to blocks.
 _SLACK = 64 << 10
 _BLOCK = 4096
+_TURN = 2000
 
 
 class _Verdict(NamedTuple):
@@ -225,20 +227,30 @@ class Recovery:
                 shelf.failed(DiskFailed("write", failed[blob]))
 
     async def _sweep(self) -> None:
+        try:
+            shards = await self._shelf.run("read", self._shelf.blobs.shards)
+        except (DiskFailed, FileNotFoundError):
+            shards = set()
+        group: list[int] = []
         for shard in range(256):
-            try:
-                await self._sweep_shard(shard)
-            except (DiskFailed, FileNotFoundError):
-                continue  # counted; what is wrong there is found when it is opened
+            if shard in shards or self._shards[shard]:
+                group.append(shard)
+            # A loop's turn and a thread's are worth so many blobs; an empty store takes one.
+            if group and (sum(len(self._shards[n]) for n in group) >= _TURN or shard == 255):
+                # A failure was counted; what is wrong there is found when it is opened.
+                with contextlib.suppress(DiskFailed, FileNotFoundError):
+                    await self._sweep_shards(group)
+                group = []
 
-    async def _sweep_shard(self, shard: int) -> None:
+    async def _sweep_shards(self, group: list[int]) -> None:
         shelf = self._shelf
         expected: dict[str, tuple[str, int | None]] = {}
-        for key in self._shards[shard]:
-            known = self._known(key)
-            if known is not None:
-                expected[known[0]] = key, known[1]
-        there = await shelf.run("read", shelf.blobs.shard, shard)
+        for shard in group:
+            for key in self._shards[shard]:
+                known = self._known(key)
+                if known is not None:
+                    expected[known[0]] = key, known[1]
+        there = await shelf.run("read", self._there, group)
         for blob, (key, length) in expected.items():
             size = there.pop(blob, None)
             known = self._known(key)
@@ -252,6 +264,12 @@ class Recovery:
         orphans = [blob for blob in there if blob not in shelf.fresh]
         for _, error in await shelf.run("write", shelf.blobs.unlink_all, orphans) if orphans else ():
             shelf.failed(DiskFailed("write", error))
+
+    def _there(self, group: list[int]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for shard in group:
+            found.update(self._shelf.blobs.shard(shard))
+        return found
 
     def _known(self, key: str) -> tuple[str, int | None] | None:
         """Blob and length of a complete response of an earlier process; None for anything else."""

@@ -14,13 +14,14 @@ half done runs as a task of the store's own (`whole`), so that a caller may be c
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
 from distributor.core.eviction import Account, Accounts, make_policy
-from distributor.errors import BlobDamaged, DiskFailed, SpaceExhausted
+from distributor.errors import BlobDamaged, DiskFailed, SpaceExhausted, StoreError
 from distributor.ports import Observer
 from distributor.store import rows
 from distributor.store.blobs import Blobs, Descriptors, Disk
@@ -29,6 +30,7 @@ from distributor.store.rows import Entry
 from distributor.store.table import Table
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 # How long a fill waits at a start for the first count of what is on disk, seconds. Longer and its
 # response is passed through unstored, which costs less than a viewer's patience.
@@ -52,12 +54,14 @@ class Shelf:
     ) -> None:
         self.observer = observer
         self.blobs = Blobs(directory, disk, sync=sync)
-        self.index = Index(directory / "index", disk, sync=sync, failed=self.failed)
+        self.failing: set[str] = set()
+        self.index = Index(
+            directory / "index", disk, sync=sync, failed=self.failed, worked=self.failing.discard
+        )
         self.accounts = Accounts(limit, max_object)
         self.table = Table(make_policy(eviction, limit), self._unreadable)
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
         self.fds = Descriptors(self.close_later)
-        self.failing: set[str] = set()
         # Blobs whose deletion failed; their bytes stay in the accounts until it succeeds.
         self.undead: dict[str, Account] = {}
         # Blobs made by this process while rows are still being reconciled; None afterwards.
@@ -95,6 +99,7 @@ class Shelf:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_retrieve)
         return task
 
     async def whole(self, work: Coroutine[Any, Any, T]) -> T:
@@ -102,8 +107,8 @@ class Shelf:
         return await asyncio.shield(self.spawn(work))
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` with nobody waiting; StoreErrors are counted where they are raised."""
-        self.spawn(work).add_done_callback(_retrieve)
+        """Run `work` with nobody waiting; StoreErrors were counted where they were raised."""
+        self.spawn(work).add_done_callback(_log_surprise)
 
     async def settle(self, seconds: float) -> None:
         """Wait for all tasks, those they start included, at most `seconds`; then cancel."""
@@ -333,6 +338,13 @@ class Shelf:
             self.accounts.close(account)
 
 
-def _retrieve(task: asyncio.Task[None]) -> None:
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    # A caller that was cancelled does not come for it.
     if not task.cancelled():
         task.exception()
+
+
+def _log_surprise(task: asyncio.Task[None]) -> None:
+    problem = None if task.cancelled() else task.exception()
+    if problem is not None and not isinstance(problem, StoreError):
+        log.error("the store could not do its own work", exc_info=problem)

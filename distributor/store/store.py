@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -234,6 +235,10 @@ class DiskStore:
         if not stored.detached:
             self._shelf.table.use(_entry(stored))
 
+    def watch(self, on_leave: Callable[[str], None]) -> None:
+        """Have `on_leave(key)` called when what `key` names leaves, before its file is deleted."""
+        self._shelf.table.on_leave = on_leave
+
     def admits(self, key: str, size: int) -> bool:
         return self._shelf.table.policy.admits(key, size)
 
@@ -386,9 +391,8 @@ class DiskStore:
                 raise
         shelf.pin(entry)
         blob = OpenBlob(shelf, entry, fd)
-        if not self._as_committed(entry, fd):
-            blob.close()
-            await shelf.whole(self._shelf.damaged(entry, missing=True))
+        if not self._as_committed(entry, blob):
+            await shelf.whole(shelf.damaged(entry, missing=True))
         return blob
 
     async def _open(self, entry: Entry) -> OpenBlob:
@@ -398,25 +402,32 @@ class DiskStore:
             fd = await shelf.take(entry)
         except BlobDamaged:
             shelf.unpin(entry)
-            await self._shelf.damaged(entry, missing=True)
+            await shelf.damaged(entry, missing=True)
         except BaseException:
             shelf.unpin(entry)
             raise
         blob = OpenBlob(shelf, entry, fd)
-        if not self._as_committed(entry, fd):
-            blob.close()
-            await self._shelf.damaged(entry, missing=True)
+        if not self._as_committed(entry, blob):
+            await shelf.damaged(entry, missing=True)
         return blob
 
-    def _as_committed(self, entry: Entry, fd: int) -> bool:
-        """False when the file is too short. One touched since its commit is to be proven again."""
-        status = self._shelf.blobs.disk.fstat(fd)
-        if entry.complete:
-            if status.st_size != entry.length:
-                return False
-            if status.st_mtime_ns != entry.mtime:
-                entry.mtime = status.st_mtime_ns
-                entry.proven = bytearray(entry.segments.count)
+    def _as_committed(self, entry: Entry, blob: OpenBlob) -> bool:
+        """False, and `blob` closed, when the file is too short. One touched since its commit is unproven."""
+        if not entry.complete:
+            return True
+        try:
+            status = self._shelf.blobs.disk.fstat(blob.fd)
+        except OSError as error:
+            blob.close()
+            problem = DiskFailed("read", error)
+            self._shelf.failed(problem)
+            raise problem from error
+        if status.st_size != entry.length:
+            blob.close()
+            return False
+        if status.st_mtime_ns != entry.mtime:
+            entry.mtime = status.st_mtime_ns
+            entry.proven = bytearray(entry.segments.count)
         return True
 
     def proven(self, stored: StoredResponse, start: int, stop: int) -> bool:

@@ -76,6 +76,8 @@ class Table:
         self.policy = policy
         self._unreadable = unreadable
         self.dirty: dict[str, None] = {}
+        # Told of each key that leaves, before its file goes.
+        self.on_leave: Callable[[str], None] | None = None
         self.complete_objects = 0
         self.partial_objects = 0
         self._all: dict[str, bytes | Entry] = {}
@@ -148,6 +150,8 @@ class Table:
         found = self._all.pop(key, None)
         if found is None:
             return None
+        if self.on_leave is not None:
+            self.on_leave(key)
         held = self._weak.pop(key, None)
         if held is not None:
             found = held
