@@ -258,6 +258,11 @@ class Cache(Settings, frozen=True):
         check=_tokens,
         help="Query parameters that are neither part of the key nor sent upstream.",
     )
+    hot: int = setting(
+        "64M",
+        kind=SIZE,
+        help="Bytes of small and middling bodies kept in memory or mapped for the quickest answers; 0: none.",
+    )
     verify_rate: int = setting(
         "100M",
         kind=RATE,
