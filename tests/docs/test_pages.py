@@ -52,3 +52,17 @@ def test_make_target_named_on_a_page_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(r"(?:`|^\$ |^)make ([a-z]+)", text, re.MULTILINE))
     assert named <= targets
+
+
+@pytest.mark.parametrize(
+    ("package", "group"), [("distributor", edge.Config), ("origin", origin.OriginConfig)], ids=str
+)
+def test_every_setting_is_read_by_its_program(package: str, group: type[edge.Config]) -> None:
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "config.py"
+    )
+    names = {row.key: row.key.replace("[]", "").rpartition(".")[2] for row in describe(group)}
+    unread = [key for key, name in names.items() if not re.search(rf"\.{name}\b", code)]
+    assert not unread
