@@ -48,7 +48,7 @@ _SCHEMA = (
     "CREATE INDEX IF NOT EXISTS entries_size ON entries (size, id)",
     "CREATE INDEX IF NOT EXISTS entries_modified ON entries (modified_ms, id)",
     "CREATE INDEX IF NOT EXISTS entries_cached ON entries (cached_ms, id)",
-    "CREATE INDEX IF NOT EXISTS entries_content ON entries (sha256, path, size) WHERE sha256 IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS entries_content ON entries (sha256, path, size)",
     "CREATE INDEX IF NOT EXISTS entries_sha1 ON entries (sha1, id) WHERE sha1 IS NOT NULL",
     """
     CREATE TABLE IF NOT EXISTS entry_volumes (
@@ -122,29 +122,30 @@ _SCRATCH = (
 _SETTLE = (
     f"""
     INSERT INTO s_content SELECT sha256, size,
-        (SELECT count(*) FROM (SELECT DISTINCT f.path FROM files f
+        (SELECT count(*) FROM (SELECT DISTINCT f.path FROM files f INDEXED BY files_sha256
             WHERE f.sha256 = d.sha256 AND f.size = d.size AND f.state IN {_READABLE}
             LIMIT {CROWD + 1})) > {CROWD},
-        (SELECT count(*) FROM (SELECT 1 FROM entries e
+        (SELECT count(*) FROM (SELECT 1 FROM entries e INDEXED BY entries_content
             WHERE e.sha256 = d.sha256 AND e.size = d.size LIMIT {CROWD + 1})) > {CROWD}
     FROM (SELECT DISTINCT sha256, size FROM search_dirty WHERE sha256 IS NOT NULL AND size > 0) d""",
     "INSERT INTO s_group SELECT DISTINCT sha256, size, path FROM search_dirty WHERE sha256 IS NOT NULL",
     f"""
     INSERT OR IGNORE INTO s_group SELECT f.sha256, f.size, f.path
-        FROM s_content c CROSS JOIN files f ON f.sha256 = c.sha256 AND f.size = c.size
+        FROM s_content c CROSS JOIN files f INDEXED BY files_sha256 ON f.sha256 = c.sha256 AND f.size = c.size
         WHERE NOT (c.crowded AND c.was) AND f.state IN {_READABLE}""",
     """
     INSERT OR IGNORE INTO s_group SELECT e.sha256, e.size, e.path
-        FROM s_content c CROSS JOIN entries e ON e.sha256 = c.sha256 AND e.size = c.size
+        FROM s_content c CROSS JOIN entries e INDEXED BY entries_content
+            ON e.sha256 = c.sha256 AND e.size = c.size
         WHERE NOT (c.crowded AND c.was)""",
     """
     INSERT OR IGNORE INTO s_old SELECT e.id
-        FROM s_group g CROSS JOIN entries e
+        FROM s_group g CROSS JOIN entries e INDEXED BY entries_content
             ON e.sha256 = g.sha256 AND e.path = g.path AND e.size = g.size""",
     "INSERT OR IGNORE INTO s_old SELECT e.id FROM search_dirty d CROSS JOIN entries e ON e.id = d.n",
     f"""
     INSERT INTO s_new SELECT min(f.n)
-        FROM s_group g CROSS JOIN files f
+        FROM s_group g CROSS JOIN files f INDEXED BY files_sha256
             ON f.sha256 = g.sha256 AND f.path = g.path AND f.size = g.size
         WHERE f.state IN {_READABLE} GROUP BY g.sha256, g.size, g.path""",
     f"""
@@ -163,7 +164,8 @@ _SETTLE = (
     INSERT INTO entry_volumes (id, storage_n, path, size, file_n)
         SELECT e.id, f.storage_n, f.path, f.size, f.n
         FROM s_new CROSS JOIN entries e ON e.id = s_new.id
-            CROSS JOIN files f ON f.sha256 = e.sha256 AND f.path = e.path AND f.size = e.size
+            CROSS JOIN files f INDEXED BY files_sha256
+                ON f.sha256 = e.sha256 AND f.path = e.path AND f.size = e.size
         WHERE f.state IN {_READABLE}
         UNION ALL
         SELECT e.id, e.storage_n, e.path, e.size, e.id
@@ -172,13 +174,15 @@ _SETTLE = (
     f"""
     INSERT OR IGNORE INTO entry_volumes (id, storage_n, path, size, file_n)
         SELECT e.id, f.storage_n, f.path, f.size, min(f.n)
-        FROM s_content c CROSS JOIN entries e ON e.sha256 = c.sha256 AND e.size = c.size
-            CROSS JOIN files f ON f.sha256 = c.sha256 AND f.size = c.size
-        WHERE NOT c.crowded AND f.state IN {_READABLE} AND e.id IN (SELECT id FROM s_new)
+        FROM s_content c CROSS JOIN entries e INDEXED BY entries_content
+            ON e.sha256 = c.sha256 AND e.size = c.size
+            CROSS JOIN files f INDEXED BY files_sha256 ON f.sha256 = c.sha256 AND f.size = c.size
+        WHERE NOT c.crowded AND f.state IN {_READABLE} AND EXISTS (SELECT 1 FROM s_new WHERE s_new.id = e.id)
         GROUP BY e.id, f.storage_n""",
     """
     UPDATE entries SET cached_ms = (
-        SELECT min(max(f.created_ms, f.timestamp_ms)) FROM files f JOIN storages s ON s.n = f.storage_n
+        SELECT min(max(f.created_ms, f.timestamp_ms))
+        FROM files f INDEXED BY files_sha256 JOIN storages s ON s.n = f.storage_n
         WHERE f.sha256 = entries.sha256 AND f.size = entries.size
             AND f.state IN ('CLOSED', 'BEING_READ') AND NOT s.archive
             AND (f.path = entries.path OR EXISTS (
