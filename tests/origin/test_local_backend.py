@@ -1,0 +1,193 @@
+"""Bytes in a directory: confinement, atomic publishing, scans."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from origin.backends.local import LocalBackend
+from origin.backends.registry import directory_of, file_uri, make_backend
+from origin.errors import Conflict, Invalid, NotFound, OriginError, StorageOffline
+
+
+@pytest.fixture
+async def backend(tmp_path: Path) -> LocalBackend:
+    backend = LocalBackend(tmp_path / "root", "VX-1")
+    await backend.prepare()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_bytes(b"secret")
+    return backend
+
+
+async def put(backend: LocalBackend, path: str, data: bytes, *, replace: bool = True) -> None:
+    writer = await backend.writer()
+    try:
+        await writer.write(data)
+        await writer.seal()
+        await writer.publish(path, replace=replace)
+    finally:
+        await writer.discard()
+
+
+async def get(backend: LocalBackend, path: str) -> bytes:
+    reader = await backend.open(path)
+    try:
+        return await reader.read(0, 1000)
+    finally:
+        await reader.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["..", "../outside/secret", "a/../../outside/secret", "/etc/passwd", "", ".", "a//b", "./a", "a/."],
+)
+async def test_path_that_is_not_in_normal_form_is_refused(backend: LocalBackend, path: str) -> None:
+    with pytest.raises(Invalid):
+        await backend.open(path)
+    with pytest.raises(Invalid):
+        await put(backend, path, b"x")
+    with pytest.raises(Invalid):
+        await backend.remove(path)
+
+
+@pytest.mark.parametrize("path", [".part-x", ".part-x/y"])
+async def test_temporary_names_are_nobodys_path(backend: LocalBackend, path: str) -> None:
+    with pytest.raises(Invalid):
+        await put(backend, path, b"x")
+
+
+@pytest.mark.parametrize("target", ["{}/outside", "../outside"])
+async def test_link_to_a_folder_outside_is_not_followed(
+    backend: LocalBackend, tmp_path: Path, target: str
+) -> None:
+    os.symlink(target.format(tmp_path), tmp_path / "root" / "link")
+    for call in (backend.open("link/secret"), put(backend, "link/new", b"x"), backend.remove("link/secret")):
+        with pytest.raises(Invalid):
+            await call
+    assert (tmp_path / "outside" / "secret").read_bytes() == b"secret"
+    assert os.listdir(tmp_path / "outside") == ["secret"]
+
+
+async def test_link_to_a_file_outside_is_not_read_and_is_replaced_itself(
+    backend: LocalBackend, tmp_path: Path
+) -> None:
+    os.symlink(tmp_path / "outside" / "secret", tmp_path / "root" / "link")
+    with pytest.raises(Invalid):
+        await backend.open("link")
+    await put(backend, "link", b"mine")
+    assert (tmp_path / "outside" / "secret").read_bytes() == b"secret"
+    assert await get(backend, "link") == b"mine"
+
+
+async def test_links_inside_the_root_are_followed(backend: LocalBackend, tmp_path: Path) -> None:
+    await put(backend, "real/a", b"bytes")
+    os.symlink("real", tmp_path / "root" / "alias")
+    os.symlink("real/a", tmp_path / "root" / "b")
+    assert await get(backend, "alias/a") == b"bytes"
+    assert await get(backend, "b") == b"bytes"
+
+
+async def test_links_in_a_circle_are_refused(backend: LocalBackend, tmp_path: Path) -> None:
+    os.symlink("two", tmp_path / "root" / "one")
+    os.symlink("one", tmp_path / "root" / "two")
+    for path in ("one", "one/a"):
+        with pytest.raises(OriginError):
+            await backend.open(path)
+
+
+async def test_folders_fifos_and_sockets_are_no_files(backend: LocalBackend, tmp_path: Path) -> None:
+    (tmp_path / "root" / "folder").mkdir()
+    os.mkfifo(tmp_path / "root" / "fifo")
+    for path in ("folder", "fifo"):
+        with pytest.raises(NotFound):
+            await backend.open(path)
+    assert [stat.path async for stat in backend.scan()] == []
+
+
+async def test_publishing_without_replacing_leaves_what_is_there(backend: LocalBackend) -> None:
+    await put(backend, "d/a", b"one", replace=False)
+    with pytest.raises(Conflict):
+        await put(backend, "d/a", b"two", replace=False)
+    assert await get(backend, "d/a") == b"one"
+    assert [stat.path async for stat in backend.scan()] == ["d/a"]
+
+
+async def test_removing_takes_empty_folders_and_no_others(backend: LocalBackend, tmp_path: Path) -> None:
+    await put(backend, "x/y/a", b"1")
+    await put(backend, "x/b", b"2")
+    assert await backend.remove("x/y/a")
+    assert not (tmp_path / "root" / "x" / "y").exists()
+    assert await get(backend, "x/b") == b"2"
+    assert not await backend.remove("x/y/a")
+
+
+async def test_scan_finds_all_files_and_no_temporary_ones(backend: LocalBackend, tmp_path: Path) -> None:
+    for path in ("a", "d/b", "d/e/c", "ü/ñ"):
+        await put(backend, path, path.encode())
+    (tmp_path / "root" / ".part-0").write_bytes(b"")
+    os.close(os.open(os.fsencode(tmp_path / "root") + b"/\xff", os.O_CREAT))
+    found = {stat.path: stat.size async for stat in backend.scan()}
+    assert found == {"a": 1, "d/b": 3, "d/e/c": 5, "ü/ñ": 5}
+
+
+async def test_prepare_removes_leftovers_but_those_still_needed(
+    backend: LocalBackend, tmp_path: Path
+) -> None:
+    kept = await backend.reserve(10)
+    (tmp_path / "root" / ".part-0").write_bytes(b"x")
+    assert await backend.prepare(frozenset({kept})) == 1
+    assert os.listdir(tmp_path / "root") == [kept]
+
+
+async def test_root_that_is_gone_is_offline(backend: LocalBackend, tmp_path: Path) -> None:
+    (tmp_path / "root").rmdir()
+    for call in (
+        backend.open("a"),
+        backend.writer(),
+        backend.space(),
+        backend.stat("a"),
+        put(backend, "a", b""),
+    ):
+        with pytest.raises(StorageOffline):
+            await call
+
+
+async def test_reader_goes_on_with_the_old_bytes_after_a_replacement(backend: LocalBackend) -> None:
+    await put(backend, "a", b"old")
+    reader = await backend.open("a")
+    await put(backend, "a", b"new")
+    assert await reader.read(0, 10) == b"old"
+    await reader.close()
+    assert await get(backend, "a") == b"new"
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("file:///srv/m", "/srv/m"),
+        ("file:///srv/m/", "/srv/m"),
+        ("file:/srv/a%20b", "/srv/a b"),
+        ("file://localhost/srv", "/srv"),
+        ("file:///srv/ü", "/srv/ü"),
+    ],
+)
+def test_directory_of_a_file_uri(uri: str, path: str) -> None:
+    assert directory_of(uri) == Path(path)
+    assert directory_of(file_uri(Path(path))) == Path(path)
+
+
+def test_relative_file_uri_is_below_the_working_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert directory_of("file:./var/x") == tmp_path / "var" / "x"
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://bucket/a", "http://h/a", "/srv", "file://host/a", "file:///a?b", "file:///a#b", "file:", ""]
+)
+def test_uri_that_no_backend_takes_is_refused(uri: str) -> None:
+    with pytest.raises(Invalid):
+        make_backend(uri, "VX-1")
