@@ -253,8 +253,10 @@ class Origin:
                     except OriginError:
                         await self._note(storage, StorageState.OFFLINE)
                     else:
-                        if storage.state is not StorageState.READY:
+                        if storage.state is StorageState.OFFLINE:
                             await self._open_storage(storage)
+                        else:  # in use: what looks like a leftover may be an upload under way
+                            await self._note(storage, StorageState.READY)
             except Exception:
                 log.exception("upkeep failed and goes on")
 

@@ -65,7 +65,7 @@ class CopyFile:
         new = await self._published(run)
         if new is None:
             source = await self._source(run)
-            if run.job.step < TRANSFER:
+            if run.job.step < TRANSFER or not await self._temporary_is_there(run):
                 await self._check(run, source)
             if run.job.step < VERIFY:
                 await self._transfer(run, source)
@@ -97,6 +97,17 @@ class CopyFile:
         if file is None:
             raise NotFound("File", str(run.job.data.get("sourceFile", "")))
         return file
+
+    async def _temporary_is_there(self, run: Run) -> bool:
+        """False when somebody has swept it away since: then all begins anew."""
+        held = run.job.input
+        backend = self._storages.backend(self._storages.known(_int(held, "storage")))
+        try:
+            writer = await backend.chunk(str(held["temporary"]), 0, 0)
+        except NotFound:
+            return False
+        await writer.close()
+        return True
 
     async def _check(self, run: Run, source: File) -> None:
         held = run.job.input
