@@ -211,7 +211,7 @@ def job_value(job: Job, shape: JobShape) -> dict[str, Any]:
             }
     if shape.data != ():
         shown = dict(job.data)
-        if job.error is not None:
+        if job.error is not None and job.state is not JobState.FINISHED_WARNING:
             shown["errorMessage"] = job.error
         wanted = shape.data
         value["data"] = pairs({k: v for k, v in shown.items() if wanted is None or k in wanted})
@@ -229,8 +229,10 @@ def _task(job: Job) -> dict[str, Any]:
         "status": job.state.value,
         "timestamp": job.finished_ms or job.started_ms,
         "description": job.steps[number - 1] if job.steps else job.type.upper(),
-        "errorMessage": job.error,
+        "errorMessage": job.error if job.state is not JobState.FINISHED_WARNING else None,
     }
+    if job.state is JobState.FINISHED_WARNING and job.error:
+        task["subStep"] = [{"timestamp": job.finished_ms, "description": job.error}]
     if job.total is not None or job.done:
         task["progress"] = {"unit": job.unit, "total": job.total, "value": job.done}
     return task
