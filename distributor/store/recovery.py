@@ -50,8 +50,6 @@ class Recovery:
         self.running = True
         self._shelf = shelf
         self._loose: dict[str, int] = {}
-        # Keys whose row has been seen to, or has been overwritten since: a page read earlier is stale.
-        self._settled: set[str] = set()
         self._shards: list[list[str]] = [[] for _ in range(256)]
         self._read_all = False
 
@@ -70,7 +68,7 @@ class Recovery:
         shelf.accounts.unread = 0
         shelf.fresh = None
         self._shards = []
-        self._settled = set()
+        shelf.table.gone = None
         self.running = False
         if shelf.accounts.total > shelf.accounts.limit:
             try:
@@ -78,18 +76,18 @@ class Recovery:
             except (SpaceExhausted, DiskFailed):
                 return
 
-    def supersede(self, key: str) -> None:
-        """A new row of `key` is to come: an older one read by now counts no more."""
-        if self.running:
-            self._settled.add(key)
+    def _seen(self, key: str) -> bool:
+        """Whether the row of `key` was seen to, or is none any more: a page read earlier is stale."""
+        table = self._shelf.table
+        return key in table or (table.gone is not None and key in table.gone)
 
     async def find(self, key: str) -> None:
         """Read and reconcile the one row of `key`, unless that was done. A failing disk: as if not there."""
-        if self._read_all or key in self._settled:
+        if self._read_all or self._seen(key):
             return
         try:
             found = await self._shelf.index.read(key)
-            if found is None or key in self._settled:
+            if found is None or self._seen(key):
                 return
             verdict = await self._shelf.run("read", self._judge, found, True)
         except (DiskFailed, FileNotFoundError):
@@ -124,7 +122,7 @@ class Recovery:
             for found in nameless:
                 self._read_off(found.size)
                 shelf.observer.verified("corrupt")
-        rest = [found for found in page if found.key is not None and found.key not in self._settled]
+        rest = [found for found in page if found.key is not None and not self._seen(found.key)]
         for verdict in await shelf.run("read", self._judge_all, rest):
             self._adopt(verdict)
 
@@ -145,7 +143,7 @@ class Recovery:
                 blobs.settle(head.blob)
             if thorough:
                 status = blobs.disk.stat(blobs.path(head.blob, loose=False))
-                if status.st_size != head.length:
+                if status.st_size != head.held:
                     return _Verdict(found, None, head, "corrupt")
         except BlobDamaged:
             return _Verdict(found, None, head, "corrupt")
@@ -161,7 +159,7 @@ class Recovery:
         status = blobs.disk.stat(path)
         last = max((index for index, _ in entry.segments.prefixes()), default=-1)
         end = last * entry.segments.size + entry.segments.filled(last) if last >= 0 else 0
-        if end == 0 or status.st_size < end or (head.length is not None and status.st_size != head.length):
+        if end == 0 or status.st_size < end or (entry.length is not None and status.st_size != entry.length):
             return _Verdict(found, None, head, "missing")
         excess = self._excess(entry, status)
         if excess:
@@ -170,8 +168,8 @@ class Recovery:
             fd = blobs.disk.open(path, os.O_RDWR)
             try:
                 blobs.disk.ftruncate(fd, end)
-                if head.length is not None:
-                    blobs.disk.ftruncate(fd, head.length)
+                if entry.length is not None:
+                    blobs.disk.ftruncate(fd, entry.length)
                 excess = self._excess(entry, blobs.disk.fstat(fd))
             finally:
                 blobs.disk.close(fd)
@@ -191,13 +189,14 @@ class Recovery:
         shelf, found, head = self._shelf, verdict.found, verdict.head
         key = found.key
         assert key is not None
-        if key in self._settled:
+        if self._seen(key):
             return
-        self._settled.add(key)
         self._read_off(found.size)
         if head is not None:
             self._read_off(self._loose.pop(head.blob, 0))
-        if verdict.row is None or head is None or key in shelf.table:
+        if verdict.row is None or head is None:
+            if shelf.table.gone is not None:
+                shelf.table.gone.add(key)
             shelf.observer.verified(verdict.reason or "corrupt")
             shelf.index.delete(key)
             if head is not None:
@@ -274,11 +273,11 @@ class Recovery:
     def _known(self, key: str) -> tuple[str, int | None] | None:
         """Blob and length of a complete response of an earlier process; None for anything else."""
         found = self._shelf.table.raw(key)
-        if found is None or key not in self._settled:
+        if found is None:
             return None
         if isinstance(found, Entry):
             if not found.complete or found.blob in (self._shelf.fresh or ()):
                 return None
             return found.blob, found.length
         told = rows.head(found)
-        return (told.blob, told.length) if told.complete else None
+        return (told.blob, told.held) if told.complete else None

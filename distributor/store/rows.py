@@ -2,7 +2,7 @@
 
     state   1  not checked: bit 0: every segment was written or checked by this process; 0 on disk
     check   4  CRC-32 of all that follows
-    head   50  version, flags, hits, times, sizes, blob; read without decoding the rest
+    head   42  version, flags, hits, times, sizes, blob; read without decoding the rest
     body    …  msgpack, deflated with a dictionary of what such bodies have in common
     sums    …  CRC-32 of each segment's filled prefix, 4 bytes each, little-endian
 
@@ -13,13 +13,15 @@ made: a planted one can do no more than be refused.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
+import re
 import sys
 import zlib
 from array import array
 from dataclasses import dataclass, field
 from struct import Struct as Layout
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -28,6 +30,7 @@ from distributor.core.eviction import Account
 from distributor.core.model import Representation, StoredResponse
 from distributor.core.segments import SegmentMap
 from distributor.errors import BlobDamaged
+from distributor.http.fields import format_date
 
 VERSION: Final = 1
 
@@ -35,8 +38,8 @@ _COMPLETE, _STALE = 1, 2
 _PROVEN = 1
 
 _CHECK = Layout("<BI")
-#               version, flags, hits, last used, held, length, mtime, blob, bytes of body
-_HEAD = Layout("<BBIdQqq8sI")
+#               version, flags, hits, last used, held, mtime, blob, bytes of body
+_HEAD = Layout("<BBIdQq8sI")
 _BODY = _CHECK.size + _HEAD.size
 _HELD = Layout("<Q")
 _HELD_AT = _CHECK.size + 14
@@ -51,33 +54,113 @@ _BODY_LIMIT = 64 << 20
 # Part of version 1: changing one byte makes all rows unreadable, so raise VERSION with it.
 _COMMON: Final = (
     b"must-understand no-transform proxy-revalidate must-revalidate no-cache immutable private "
-    b"stale-if-error=86400 stale-while-revalidate=60 s-maxage=3600 max-age=31536000 public, max-age=60 "
-    b"X-Request-Id Via Server nginx Age Vary Accept-Encoding Access-Control-Allow-Origin * "
-    b'Content-Language Content-Encoding identity Content-Disposition inline; filename=" Expires Link '
+    b"stale-if-error=86400 stale-while-revalidate=60 s-maxage=3600 \xacX-Request-Id\xa3Via\xa3Age\xa6Server"
+    b'\xa5nginx\xa4Link\xb3Content-Disposition\xb2inline; filename="\xb0Content-Language\xb0Content-Encoding'
+    b"\xa8identity\xb0Content-Location\xa4Vary\xafAccept-Encoding\xbbAccess-Control-Allow-Origin\xa1*"
+    b'\xa7Expires\xb1CDN-Cache-Control\xa4Date\xbd :00 GMT 2025 2026 2027 W/" '
     b"application/octet-stream application/vnd.apple.mpegurl application/dash+xml application/json "
     b"text/plain; charset=utf-8 text/vtt text/html image/png image/jpeg image/webp audio/mpeg audio/mp4 "
-    b"video/webm video/mp2t video/iso.segment video/mp4 CDN-Cache-Control "
-    b"Sun Mon Tue Wed Thu Fri Sat Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec 2024 2025 2026 2027 "
-    b":00 GMT Repr-Digest sha-256=: = X-Distribution-Bucket default media Content-Location Accept-Ranges "
-    b'bytes Cache-Control ETag " W/" Last-Modified Date Content-Length Content-Type '
-    b"application/octet-stream \xc3\xc0\x8d\xa6status\xcc\xc8\xa6fields\xa6length\xce\xa4etag\xad"
-    b"last_modified\xce\x68\xa4date\xce\x69\xa6digest\xc4\x20\xa6bucket\xa7default\xa6ranges\xc3"
-    b"\xabinitial_age\xcb\x00\x00\x00\x00\x00\x00\x00\x00\xadresponse_time\xcb\x41\xda\xa6policy"
+    b"video/webm video/mp2t video/iso.segment \xa4etag\x00\xadlast-modified\x01\xadcache-control"
+    b"\xaccontent-type\xadaccept-ranges\xabrepr-digest\x02\xb5x-distribution-bucket\xa7default\xa5media"
+    b"\xd9\x18public, max-age=31536000\xb4public, max-age=3600\xb2public, max-age=60\xabmax-age=300"
+    b"\x9a\xc0\xc0\xc0\x9c\xcc\xc8\x9e\xacContent-Type\xa9video/mp4\xa4ETag\x00\xadLast-Modified\x01"
+    b"\xadAccept-Ranges\xa5bytes\xabRepr-Digest\x02\xadCache-Control\xb4public, max-age=3600"
+    b"\xb5X-Distribution-Bucket\xa5media\xc0\xc4\x10\xce\x6a\xce\x6b\xc4\x20\xa5media\xa7default"
+    b"\xc3\xcb\x00\x00\x00\x00\x00\x00\x00\x00\xcb\x41\xda\x96\xcb\x40\xac\x20\x00\x00\x00\x00\x00\xc3"
+    b"\xc2\xc2\xc0\xc0\xce\x00\x10\x00\x00\xc0\xcb\x41\xda\xc0\xc4\x00\x90"
 )
 
 
 class _Body(Struct, array_like=True):
-    """What is needed only when a stored response is used. asset_id None: the same as the key."""
+    """What is needed only when a stored response is used.
+
+    asset_id        None: the same as the key
+    representation  values in the order of `_REPRESENTATION`, the policy's in that of `_POLICY`, and
+                    what follows from other values left out (`_spare`)
+    sha256          None: the same as the representation's digest, or none yet
+    """
 
     asset_id: str | None
     query: str | None
     variant: str | None
-    representation: Representation
+    representation: list[Any]
     segment: int
+    length: int | None
     created_at: float
     sha256: bytes | None
     states: bytes
     partial: list[tuple[int, int]]
+
+
+# The order of values in a row: append only, or raise VERSION.
+_REPRESENTATION: Final = (
+    "status",
+    "fields",
+    "length",
+    "etag",
+    "last_modified",
+    "date",
+    "digest",
+    "bucket",
+    "ranges",
+    "initial_age",
+    "response_time",
+    "policy",
+)
+_POLICY: Final = (
+    "freshness_lifetime",
+    "explicit",
+    "no_cache",
+    "must_revalidate",
+    "stale_while_revalidate",
+    "stale_if_error",
+)
+_FIELDS_AT, _LENGTH_AT, _ETAG_AT, _POLICY_AT = 1, 2, 3, 11
+# A field value that is one of these stands for what the representation says besides.
+_SAME_ETAG, _SAME_DATE, _SAME_DIGEST = 0, 1, 2
+_HEX_ETAG = re.compile(r'"(?:[0-9a-f]{2})+"')
+
+
+def _spare(said: Representation) -> list[Any]:
+    """The values of a representation, without what its other values or the row tell already."""
+    values = [getattr(said, name) for name in _REPRESENTATION]
+    same: dict[str, int] = {}
+    if said.digest is not None:
+        same[_digest_field(said.digest)] = _SAME_DIGEST
+    if said.last_modified is not None:
+        same[format_date(said.last_modified)] = _SAME_DATE
+    if said.etag is not None:
+        same[said.etag] = _SAME_ETAG
+        if _HEX_ETAG.fullmatch(said.etag):
+            values[_ETAG_AT] = bytes.fromhex(said.etag[1:-1])
+    values[_FIELDS_AT] = [part for name, value in said.fields for part in (name, same.get(value, value))]
+    values[_LENGTH_AT] = None
+    values[_POLICY_AT] = [getattr(said.policy, name) for name in _POLICY]
+    return values
+
+
+def _restore(values: list[Any], length: int | None) -> Representation:
+    """What `_spare` was given. Raises ValueError or TypeError when it cannot have been."""
+    told = dict(zip(_REPRESENTATION, values, strict=False))
+    told["length"] = length
+    if isinstance(told["etag"], bytes):
+        told["etag"] = f'"{told["etag"].hex()}"'
+    same: dict[int, Any] = {_SAME_ETAG: told["etag"]}
+    if told["last_modified"] is not None:
+        same[_SAME_DATE] = format_date(told["last_modified"])
+    if told["digest"] is not None:
+        same[_SAME_DIGEST] = _digest_field(told["digest"])
+    parts = iter(told["fields"])
+    told["fields"] = [
+        (name, same[value] if isinstance(value, int) else value)
+        for name, value in zip(parts, parts, strict=True)
+    ]
+    told["policy"] = dict(zip(_POLICY, told["policy"], strict=False))
+    return msgspec.convert(told, Representation)
+
+
+def _digest_field(digest: bytes) -> str:
+    return f"sha-256=:{base64.b64encode(digest).decode()}:"
 
 
 class Filling:
@@ -131,12 +214,11 @@ class Entry(StoredResponse):
 
 
 class Head(NamedTuple):
-    """The head of a row. `held`: bytes on disk; `length`: None while unknown; `blob`: 16 hex digits."""
+    """The head of a row. `held`: bytes on disk, the length of a complete one; `blob`: 16 hex digits."""
 
     complete: bool
     last_used_at: float
     held: int
-    length: int | None
     mtime: int
     blob: str
 
@@ -151,17 +233,19 @@ def pack(entry: Entry) -> bytes:
 
 def make(entry: Entry, sha256: bytes | None = None) -> bytes:
     """The row of `entry` as it is now; with `sha256`, as it will be once it is complete."""
-    complete = entry.complete or sha256 is not None
+    final = sha256 or entry.sha256
+    complete = entry.complete or final is not None
     states, partial = entry.segments.dump()
     body = msgspec.msgpack.encode(
         _Body(
             None if entry.asset_id == entry.key else entry.asset_id,
             entry.query,
             entry.variant,
-            entry.representation,
+            _spare(entry.representation),
             entry.segments.size,
+            None if complete else entry.length,
             entry.created_at,
-            sha256 or entry.sha256,
+            None if final == entry.representation.digest else final,
             states,
             partial,
         )
@@ -175,7 +259,6 @@ def make(entry: Entry, sha256: bytes | None = None) -> bytes:
         min(entry.hits, 0xFFFFFFFF),
         entry.last_used_at,
         entry.segments.present if complete else entry.account.written,
-        -1 if entry.length is None else entry.length,
         entry.mtime,
         bytes.fromhex(entry.blob),
         len(body),
@@ -209,15 +292,8 @@ def admit(row: object) -> bytes:
 
 def head(row: bytes) -> Head:
     """The head of an admitted row."""
-    _, flags, _, used, held, length, mtime, blob, _ = _HEAD.unpack_from(row, _CHECK.size)
-    return Head(
-        bool(flags & _COMPLETE),
-        used,
-        held,
-        None if length < 0 else length,
-        mtime,
-        blob.hex(),
-    )
+    _, flags, _, used, held, mtime, blob, _ = _HEAD.unpack_from(row, _CHECK.size)
+    return Head(bool(flags & _COMPLETE), used, held, mtime, blob.hex())
 
 
 def held(row: bytes) -> int:
@@ -240,33 +316,36 @@ def unpack(key: str, row: bytes) -> Entry:
 
     Raises BlobDamaged when the parts of the row do not fit each other.
     """
-    _, flags, hits, used, held, length, mtime, blob, size = _HEAD.unpack_from(row, _CHECK.size)
+    _, flags, hits, used, held, mtime, blob, size = _HEAD.unpack_from(row, _CHECK.size)
+    complete = bool(flags & _COMPLETE)
     try:
         inflate = zlib.decompressobj(-15, zdict=_COMMON)
         body = msgspec.msgpack.decode(inflate.decompress(row[_BODY : _BODY + size], _BODY_LIMIT), type=_Body)
-        complete = bool(flags & _COMPLETE)
-        known = None if length < 0 else length
+        length = held if complete else body.length
+        said = _restore(body.representation, length)
+        sha256 = body.sha256
         if complete:
-            if known is None or known != held or body.sha256 is None or len(body.sha256) != 32:
-                raise ValueError("not complete")
-            segments = SegmentMap.whole(body.segment, known)
+            sha256 = sha256 or said.digest
+            if sha256 is None or len(sha256) != 32:
+                raise ValueError("complete without its digest")
+            segments = SegmentMap.whole(body.segment, held)
         else:
-            segments = SegmentMap.load(body.segment, known, body.states, body.partial)
+            segments = SegmentMap.load(body.segment, length, body.states, body.partial)
         sums = array("I", row[_BODY + size :])
         if len(sums) != segments.count:
             raise ValueError("a checksum for each segment is not there")
-    except (ValueError, zlib.error, msgspec.MsgspecError) as problem:
+    except (ValueError, TypeError, LookupError, OverflowError, zlib.error, msgspec.MsgspecError) as problem:
         raise BlobDamaged(f"the row of a stored response cannot be read: {problem}") from problem
     return Entry(
         key=key,
         asset_id=key if body.asset_id is None else body.asset_id,
-        representation=body.representation,
+        representation=said,
         segments=segments,
         blob=blob.hex(),
         query=body.query,
         variant=body.variant,
         complete=complete,
-        sha256=body.sha256,
+        sha256=sha256,
         stale_marked=bool(flags & _STALE),
         hits=hits,
         created_at=body.created_at,

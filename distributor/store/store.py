@@ -302,7 +302,6 @@ class DiskStore:
             raise
         if shelf.fresh is not None:
             shelf.fresh.add(entry.blob)
-        self._recovery.supersede(key)
         before = shelf.table.get(key)
         if before is not None:
             shelf.table.remove(key)

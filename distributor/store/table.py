@@ -78,6 +78,8 @@ class Table:
         self.dirty: dict[str, None] = {}
         # Told of each key that leaves, before its file goes.
         self.on_leave: Callable[[str], None] | None = None
+        # Keys that left since the start, while rows of an earlier process are still being read.
+        self.gone: set[str] | None = set()
         self.complete_objects = 0
         self.partial_objects = 0
         self._all: dict[str, bytes | Entry] = {}
@@ -152,6 +154,8 @@ class Table:
             return None
         if self.on_leave is not None:
             self.on_leave(key)
+        if self.gone is not None:
+            self.gone.add(key)
         held = self._weak.pop(key, None)
         if held is not None:
             found = held
