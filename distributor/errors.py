@@ -31,6 +31,9 @@ EdgeError
 
 from __future__ import annotations
 
+import copy
+from typing import TypeVar
+
 
 class EdgeError(Exception):
     """Root of all exceptions the edge raises on purpose."""
@@ -229,3 +232,11 @@ class SettingsError(EdgeError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
+
+
+E = TypeVar("E", bound=EdgeError)
+
+
+def anew(error: E) -> E:
+    """A copy of `error` to be raised or kept; one instance would gather the frames of all who raise it."""
+    return copy.copy(error)

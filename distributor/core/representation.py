@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from distributor.core.model import Representation
 from distributor.errors import RangeIgnored, SourceProtocol, VersionChanged
 from distributor.http import fields as hf
@@ -117,9 +119,16 @@ def binding(representation: Representation) -> str | None:
 
 def resumable(representation: Representation) -> bool:
     """Whether a second connection may add bytes to those of the first."""
-    return representation.ranges and (
-        binding(representation) is not None or representation.digest is not None
+    return (
+        representation.status == 200
+        and representation.ranges
+        and (binding(representation) is not None or representation.digest is not None)
     )
+
+
+def without_ranges(representation: Representation) -> Representation:
+    """What is to be said of a source that was asked for a part and sent the whole."""
+    return replace(representation, ranges=False)
 
 
 def check_continuation(representation: Representation, received: Received, start: int) -> None:

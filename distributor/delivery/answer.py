@@ -14,6 +14,10 @@ from distributor.ports import Body
 RangeKind = Literal["single", "multi", "ignored", "unsatisfiable"]
 
 
+class DecideAnew(EdgeError):
+    """What the decision stood on has gone."""
+
+
 @dataclass(slots=True)
 class Answer:
     """Either a response (error is None) or an error to be shaped by the API's one table.

@@ -47,6 +47,12 @@ class InFlight(Generic[F]):
         fetch.start()
         return fetch, True
 
+    def moved(self, fetch: F, before: str) -> None:
+        """`fetch` was registered for the key `before` and now has another, which may be taken."""
+        if self._fetches.get(before) is fetch:
+            del self._fetches[before]
+            self._fetches.setdefault(fetch.key, fetch)
+
     def leave(self, fetch: F) -> None:
         """Take `fetch` out, if it is the one registered for its key; later calls do nothing."""
         if self._fetches.get(fetch.key) is fetch:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from distributor.core.keys import cache_key
 from distributor.core.model import StoredResponse
 from distributor.delivery.edge import Edge
 from distributor.ports import Observer, Store
@@ -35,15 +34,14 @@ class Invalidation:
         """
         if ids is not None:
             wanted = set(ids)
-            found = [stored for asset_id in wanted for stored in self._store.variants(asset_id)]
             if not soft:
-                for asset_id in wanted:
-                    self._edge.forget(cache_key(asset_id))
+                self._edge.forget(wanted)
                 self._cut_loose(lambda asset_id, _: asset_id in wanted)
+            found = [stored for asset_id in wanted for stored in self._store.variants(asset_id)]
             return await self._apply(found, soft)
 
         def matches(asset_id: str, its_bucket: str | None) -> bool:
-            return asset_id.startswith(prefix) if prefix is not None else its_bucket == bucket
+            return asset_id.startswith(prefix) if prefix is not None else its_bucket in (bucket, None)
 
         if not soft:
             self._edge.forget_negatives()
@@ -58,6 +56,7 @@ class Invalidation:
         return count, size
 
     def _cut_loose(self, matches: Callable[[str, str | None], bool]) -> None:
+        """The bucket of a fetch that still waits for its head is not known: None."""
         for fetch in self._edge.fetches():
             stored = fetch.stored
             bucket = stored.representation.bucket if stored is not None else None
@@ -67,6 +66,8 @@ class Invalidation:
     async def _apply(self, found: list[StoredResponse], soft: bool) -> tuple[int, int]:
         count = size = 0
         for stored in found:
+            if stored.detached:
+                continue
             count += 1
             if soft:
                 size += stored.segments.present

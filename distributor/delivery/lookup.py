@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import NamedTuple
 
-from distributor.core.forwarding import source_fields
+from distributor.core.forwarding import varying_fields
+from distributor.core.keys import split_key, variant_key
 from distributor.core.model import AssetRequest, Representation, StoredResponse
-from distributor.core.representation import Received, describe, renewed, same_version
-from distributor.delivery.means import Means
+from distributor.core.representation import confirms, same_version
+from distributor.delivery.means import Means, received_from
 from distributor.delivery.memory import Memory
 from distributor.delivery.opening import conditions
-from distributor.errors import Misdirected, SourceRefused
+from distributor.errors import (
+    EdgeError,
+    FetchCancelled,
+    Misdirected,
+    SourceProtocol,
+    SourceRefused,
+    StoreError,
+    UnknownAsset,
+    VersionChanged,
+    anew,
+)
 from distributor.ports import Exchange, SourceRequest
 
 
@@ -35,71 +47,132 @@ class LookUps:
         self._means = means
         self._remember = remember
         self._under_way: dict[str, asyncio.Task[Look]] = {}
+        self._tasks: set[asyncio.Task[Look]] = set()
         self._memory: Memory[Look] = Memory()
 
     async def look(self, request: AssetRequest, stored: StoredResponse | None) -> Look:
         """Ask the sources by HEAD, conditional when `stored` is given.
 
-        Raises UnknownAsset, Misdirected, SourceError. Cancelling it does not end it for others.
+        Raises UnknownAsset, Misdirected, SourceError; FetchCancelled when the node stops. Cancelling
+        it does not end it for others.
         """
-        known = self._memory.get(request.key, request.now)
+        known = self._memory.get(self._key(request), request.now)
         if known is not None:
             return known[0]
-        task = self._under_way.get(request.key)
+        task = self.start(request, stored)
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise FetchCancelled("the look-up was cut off")
+        error = task.exception()
+        if isinstance(error, EdgeError):
+            raise anew(error)
+        return task.result()
+
+    def start(self, request: AssetRequest, stored: StoredResponse | None) -> asyncio.Task[Look]:
+        """The look-up under way, or a new one."""
+        key = self._key(request)
+        task = self._under_way.get(key)
         if task is None:
-            task = asyncio.create_task(self._ask(request, stored), name=f"look-up {request.key}")
-            self._under_way[request.key] = task
-            task.add_done_callback(lambda _: self._under_way.pop(request.key, None))
-        return await asyncio.shield(task)
+            task = asyncio.create_task(self._ask(request, stored), name=f"look-up {key}")
+            self._under_way[key] = task
+            self._tasks.add(task)
+            task.add_done_callback(lambda ended: self._ended(key, ended))
+        return task
+
+    def _key(self, request: AssetRequest) -> str:
+        if not self._means.transparent:
+            return request.key
+        fields = varying_fields(request)
+        return variant_key(request.key, [name for name, _ in fields], fields)
+
+    def _ended(self, key: str, task: asyncio.Task[Look]) -> None:
+        self._tasks.discard(task)
+        current = self._under_way.get(key) is task
+        if current:
+            del self._under_way[key]
+        # Asked for here, so that a failure nobody waits for is not reported as one that was missed.
+        if task.cancelled() or task.exception() is not None:
+            return
+        look = task.result()
+        if current and not look.confirmed and look.status < 500:
+            self._memory.put(key, look, self._means.clock.now() + self._remember)
+
+    def forget(self, asset_ids: set[str]) -> None:
+        """Forget what was learned of these assets; what is under way serves only who waits for it now."""
+        self._memory.forget_if(lambda key: split_key(key).asset_id in asset_ids)
+        for key in [key for key in self._under_way if split_key(key).asset_id in asset_ids]:
+            del self._under_way[key]
 
     def clear(self) -> None:
-        """Forget what was learned."""
+        """Forget what was learned of all."""
         self._memory.clear()
+        self._under_way.clear()
 
     async def close(self) -> None:
         """End the look-ups under way."""
-        for task in self._under_way.values():
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask(self, request: AssetRequest, stored: StoredResponse | None) -> Look:
         means = self._means
-        extra = conditions(stored.representation) if stored is not None else ()
-        plain = SourceRequest(
-            "HEAD",
-            request.asset_id,
-            request.query,
-            fields=source_fields(request, means.node_id) + extra,
-        )
+        plain = means.plain(request)._replace(method="HEAD")
+        if stored is not None:
+            plain = plain._replace(fields=plain.fields + conditions(stored.representation))
         began = means.clock.monotonic()
         try:
-            exchange = await means.pool.open(plain)
+            exchange = await self._head(plain, last_resort=stored is None)
+        except UnknownAsset:
+            if stored is not None:
+                means.observer.revalidated("gone")
+                with contextlib.suppress(StoreError):
+                    await means.store.remove(stored)
+            raise
+        seconds = means.clock.monotonic() - began
+        exchange.close()
+        return await self._interpret(request, exchange, stored, seconds)
+
+    async def _head(self, plain: SourceRequest, *, last_resort: bool) -> Exchange:
+        """By HEAD; where that is not known, by a GET of the first byte, or of an empty whole."""
+        pool = self._means.pool
+        try:
+            exchange = await pool.open(plain, last_resort=last_resort)
         except SourceRefused as refusal:
             if refusal.status not in (405, 501):
                 raise
-            exchange = await means.pool.open(plain._replace(method="GET", start=0, stop=1))
-        seconds = means.clock.monotonic() - began
-        exchange.close()
-        look = await self._interpret(exchange, stored, seconds)
-        if not look.confirmed:
-            self._memory.put(request.key, look, means.clock.now() + self._remember)
-        return look
+        else:
+            if exchange.status not in (405, 501):
+                return exchange
+            exchange.close()
+        get = plain._replace(method="GET")
+        try:
+            return await pool.open(get._replace(start=0, stop=1), last_resort=last_resort)
+        except VersionChanged:
+            return await pool.open(get, last_resort=last_resort)
 
-    async def _interpret(self, exchange: Exchange, stored: StoredResponse | None, seconds: float) -> Look:
-        means = self._means
-        received = Received(exchange.status, exchange.fields, exchange.request_time, exchange.response_time)
+    async def _interpret(
+        self, request: AssetRequest, exchange: Exchange, stored: StoredResponse | None, seconds: float
+    ) -> Look:
+        means, received = self._means, received_from(exchange)
         if stored is not None:
-            same = received.status == 304 or (
-                received.status == 200 and same_version(stored.representation, received)
-            )
+            version = stored.representation
+            if received.status == 304 and confirms(version, received):
+                same = True
+            else:
+                same = received.status in (200, 206) and same_version(version, received)
             if same:
-                fresh = renewed(stored.representation, received, default_ttl=means.default_ttl)
-                await means.store.renew(stored, fresh)
+                fresh = means.renewed(version, request, received)
+                with contextlib.suppress(StoreError):
+                    await means.store.renew(stored, fresh)
                 means.observer.revalidated("not_modified")
                 return Look(fresh, received.status, True, seconds)
+            if received.status == 304:
+                raise SourceProtocol("a 304 of another version", source=exchange.source)
             means.observer.revalidated("changed")
-            await means.store.mark_stale(stored)
-        representation = describe(received, default_ttl=means.default_ttl)
+            with contextlib.suppress(StoreError):
+                await means.store.mark_stale(stored)
+        representation = means.describe(request, received)
         if not means.served(representation.bucket):
             raise Misdirected("its bucket is not distributed by this node")
         return Look(representation, received.status, False, seconds)

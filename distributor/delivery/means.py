@@ -6,13 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from distributor.ports import Clock, Observer, Store
+from distributor.core.forwarding import source_fields
+from distributor.core.model import AssetRequest, Representation
+from distributor.core.representation import Received, describe, renewed
+from distributor.http import fields as hf
+from distributor.http.freshness import Storability, may_store
+from distributor.ports import Clock, Exchange, Observer, SourceRequest, Store
 from distributor.upstream.pool import SourcePool
 
 
 @dataclass(frozen=True)
 class Means:
-    """What every fetch of a node works with. `served(bucket)`: is it distributed now?"""
+    """What every fetch of a node works with. `served(bucket)`: is it distributed now?
+
+    max_fetches  under way at once; max_waiting: waiting for one of them to end, one more is Overloaded
+    """
 
     store: Store
     pool: SourcePool
@@ -24,3 +32,47 @@ class Means:
     served: Callable[[str], bool]
     fill: Literal["whole", "asked"] = "whole"
     transparent: bool = False
+    max_fetches: int = 256
+    max_waiting: int = 4096
+
+    def plain(self, request: AssetRequest) -> SourceRequest:
+        """A GET of the whole for `request`, without conditions."""
+        fields = source_fields(request, self.node_id, transparent=self.transparent)
+        return SourceRequest("GET", request.asset_id, request.query, fields=fields)
+
+    def describe(self, request: AssetRequest, received: Received) -> Representation:
+        """See `core.representation.describe`."""
+        return describe(
+            received,
+            default_ttl=self.default_ttl,
+            keep_set_cookie=self.transparent,
+            authorization=self.forwards_authorization(request),
+        )
+
+    def renewed(self, stored: Representation, request: AssetRequest, received: Received) -> Representation:
+        """See `core.representation.renewed`."""
+        return renewed(
+            stored,
+            received,
+            default_ttl=self.default_ttl,
+            keep_set_cookie=self.transparent,
+            authorization=self.forwards_authorization(request),
+        )
+
+    def may_store(self, request: AssetRequest, received: Received) -> Storability:
+        """See `http.freshness.may_store`."""
+        return may_store(
+            received.status,
+            received.fields,
+            transparent=self.transparent,
+            authorization=self.forwards_authorization(request),
+        )
+
+    def forwards_authorization(self, request: AssetRequest) -> bool:
+        """Whether the client's credentials go to the source (RFC 9111 §3.5)."""
+        return self.transparent and hf.get(request.fields, "authorization") is not None
+
+
+def received_from(exchange: Exchange) -> Received:
+    """The head of an exchange as a plain value."""
+    return Received(exchange.status, exchange.fields, exchange.request_time, exchange.response_time)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -37,6 +38,11 @@ class Memory(Generic[T]):
 
     def forget(self, key: str) -> None:
         self._items.pop(key, None)
+
+    def forget_if(self, matches: Callable[[str], bool]) -> None:
+        """Forget every key that matches."""
+        for key in [key for key in self._items if matches(key)]:
+            del self._items[key]
 
     def clear(self) -> None:
         self._items.clear()

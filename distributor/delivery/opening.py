@@ -3,19 +3,21 @@
 nothing stored, asked from near the start ..... GET of the whole
 nothing stored, asked from far ahead .......... GET of those segments: the price of one seek
 stored in part ................................ GET of the first wanted absent bytes, If-Range
-stored whole, stale ........................... GET with If-None-Match, If-Modified-Since
+stored in part, nothing wanted is absent ...... GET with If-None-Match, If-Modified-Since
+stored whole, stale ........................... the same
 """
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from distributor.core.forwarding import source_fields
 from distributor.core.model import AssetRequest, Representation, StoredResponse
 from distributor.core.representation import binding, resumable
+from distributor.core.segments import SegmentMap
+from distributor.errors import RangeNotSatisfiable
 from distributor.http import fields as hf
 from distributor.http.fields import Fields
-from distributor.http.ranges import first_position
+from distributor.http.ranges import Span, first_position, select_spans
 from distributor.ports import SourceRequest
 
 
@@ -27,33 +29,27 @@ class Opening(NamedTuple):
 
     def whole(self) -> Opening:
         """The same without conditions and range."""
-        return Opening(
-            self.request._replace(
-                start=None,
-                stop=None,
-                condition=None,
-                fields=hf.without(self.request.fields, ("if-none-match", "if-modified-since")),
-            )
-        )
+        fields = hf.without(self.request.fields, ("if-none-match", "if-modified-since"))
+        return Opening(self.request._replace(start=None, stop=None, condition=None, fields=fields))
 
 
 def opening(
+    plain: SourceRequest,
     request: AssetRequest,
     base: StoredResponse | None,
     segment: int,
     fill: Literal["whole", "asked"],
-    node_id: str,
 ) -> Opening:
     """Choose the first request for `request`, given what is stored.
 
+    plain    GET of the whole, without conditions
     segment  bytes of one cell of the grid for a new blob; a partial one keeps its own
     """
-    plain = SourceRequest("GET", request.asset_id, request.query, fields=source_fields(request, node_id))
-    wanted = first_position(hf.get_all(request.fields, "range"))
     if base is not None and base.complete:
-        return Opening(plain._replace(fields=plain.fields + conditions(base.representation)))
-    if base is not None and base.length is not None and resumable(base.representation):
-        return _resuming(plain, base, wanted, fill)
+        return _confirming(plain, base)
+    if base is not None and base.length and resumable(base.representation):
+        return _resuming(plain, request, base, fill)
+    wanted = first_position(hf.get_all(request.fields, "range"))
     if wanted is not None and hf.get(request.fields, "if-range") is None:
         start, last = wanted
         index = start // segment
@@ -73,23 +69,24 @@ def conditions(representation: Representation) -> Fields:
     return tuple(out)
 
 
+def _confirming(plain: SourceRequest, base: StoredResponse) -> Opening:
+    return Opening(plain._replace(fields=plain.fields + conditions(base.representation)))
+
+
 def _resuming(
-    plain: SourceRequest,
-    base: StoredResponse,
-    wanted: tuple[int, int | None] | None,
-    fill: Literal["whole", "asked"],
+    plain: SourceRequest, request: AssetRequest, base: StoredResponse, fill: Literal["whole", "asked"]
 ) -> Opening:
     segments = base.segments
     assert segments.length is not None
-    start, last = wanted or (0, None)
-    stop = segments.length if last is None else min(last + 1, segments.length)
-    gap = segments.missing_run(min(start, segments.length), stop) or segments.missing_run(0)
-    if gap is None:
-        # All bytes are there, only never verified: ask for the last one, to have the version confirmed.
-        gap = (segments.length - 1, segments.length)
-    begin, end = gap
-    index = begin // segments.size
-    begin = min(begin, index * segments.size + segments.filled(index))
+    gap = None
+    for span in _wanted(request, segments.length):
+        gap = gap or segments.missing_run(*span)
+    if gap is None and fill == "asked":
+        return _confirming(plain, base)
+    # All bytes may be there, only never verified: the last one then brings word of the version.
+    begin, end = gap or segments.missing_run(0) or (segments.length - 1, segments.length)
+    if not segments.available(begin):
+        begin = prefix_end(segments, begin)
     return Opening(
         plain._replace(
             start=begin,
@@ -98,3 +95,18 @@ def _resuming(
         ),
         base.representation,
     )
+
+
+def prefix_end(segments: SegmentMap, position: int) -> int:
+    """Where the present bytes of the segment of the absent byte at `position` end."""
+    index = position // segments.size
+    return index * segments.size + segments.filled(index)
+
+
+def _wanted(request: AssetRequest, length: int) -> list[Span]:
+    """The ranges asked for, If-Range left aside; the whole without usable ones."""
+    try:
+        spans = select_spans(hf.get_all(request.fields, "range"), length)
+    except RangeNotSatisfiable:
+        return []
+    return [Span(0, length)] if spans is None else spans

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 
-from distributor.core.forwarding import source_fields
 from distributor.core.model import AssetRequest, FileSlice, Representation
 from distributor.core.representation import (
     Received,
@@ -15,10 +14,10 @@ from distributor.core.representation import (
     check_exact,
     resumable,
 )
-from distributor.core.retry import PROGRESS, after_failure
+from distributor.core.retry import after_failure, failures_after
+from distributor.delivery.means import Means
 from distributor.errors import BodyShort, DigestMismatch, SourceError, StoreError
-from distributor.ports import Exchange, SourceRequest
-from distributor.upstream.pool import SourcePool
+from distributor.ports import Exchange
 
 SKIP = 1024 * 1024  # bytes that are rather read and dropped than a new connection made
 
@@ -32,17 +31,15 @@ class Outside:
 
     def __init__(
         self,
-        pool: SourcePool,
+        means: Means,
         request: AssetRequest,
-        node_id: str,
         representation: Representation,
         *,
         exchange: Exchange | None = None,
         at: int = 0,
     ) -> None:
-        self._pool = pool
+        self._means = means
         self._request = request
-        self._node_id = node_id
         self._representation = representation
         self._exchange = exchange
         self._at = at
@@ -56,18 +53,11 @@ class Outside:
         position = start
         while stop is None or position < stop:
             try:
-                if self._must_ask(position):
-                    await self._reopen(position, stop)
-                assert self._exchange is not None
-                data = await self._exchange.read()
-                if not data and stop is not None:
-                    raise BodyShort(source=self._exchange.source)
+                data = await self._next(position, stop)
             except SourceError as error:
                 self.close()
-                self._pool.failed(error)
-                failures = 1 if gained >= PROGRESS else failures + 1
-                gained = 0
-                step = after_failure(error, failures, len(self._pool))
+                failures, gained = failures_after(failures, gained), 0
+                step = after_failure(error, failures, len(self._means.pool))
                 if step is None or stop is None or not resumable(self._representation):
                     raise
                 await asyncio.sleep(step.pause)
@@ -82,9 +72,22 @@ class Outside:
                 gained += len(data)
                 yield data
 
-    def _must_ask(self, position: int) -> bool:
-        """Whether the exchange in hand is of no use for `position`: past it, or too far before it."""
-        if self._exchange is None or self._at > position:
+    async def _next(self, position: int, stop: int | None) -> bytes:
+        if self._exchange is None or self._useless(position):
+            await self._reopen(position, stop)
+        assert self._exchange is not None
+        try:
+            data = await self._exchange.read()
+            if not data and stop is not None:
+                raise BodyShort(source=self._exchange.source)
+        except SourceError as error:
+            self._means.pool.failed(error)
+            raise
+        return data
+
+    def _useless(self, position: int) -> bool:
+        """Whether the exchange in hand cannot bring `position`, being past it, or is too far before it."""
+        if self._at > position:
             return True
         return position - self._at > SKIP and resumable(self._representation)
 
@@ -98,18 +101,10 @@ class Outside:
             check_continuation(representation, received, position)
             check_exact(received, position, stop)
 
-        self._exchange = await self._pool.open(
-            SourceRequest(
-                "GET",
-                self._request.asset_id,
-                self._request.query,
-                position,
-                stop,
-                binding(representation),
-                source_fields(self._request, self._node_id),
-            ),
-            judge,
+        request = self._means.plain(self._request)._replace(
+            start=position, stop=stop, condition=binding(representation)
         )
+        self._exchange = await self._means.pool.open(request, judge)
         self._at = position
 
     def close(self) -> None:
@@ -122,7 +117,7 @@ class Outside:
 class PassBody:
     """The body of an answer that is not stored. See `ports.Body`.
 
-    check  the sha-256 the whole must have; its last bytes wait until that is known
+    check  the sha-256 the whole must have; its last byte waits until that is known
     """
 
     def __init__(self, outside: Outside, start: int, stop: int | None, *, check: bytes | None) -> None:
@@ -140,9 +135,9 @@ class PassBody:
                 yield data
                 continue
             hasher.update(data)
-            if held:
-                yield held
-            held = data
+            ready, held = held + data[:-1], data[-1:]
+            if ready:
+                yield ready
         if hasher is not None and hasher.digest() != self._check:
             raise DigestMismatch("the body does not hash to its Repr-Digest")
         if held:

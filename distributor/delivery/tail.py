@@ -23,14 +23,15 @@ class Tail:
     """Bytes [base, base + held) of a body, the only copy of them.
 
     run        the one run that feeds it
-    hasher     sha-256 of everything before `base` at the start; None: not to be checked
+    origin     its first byte: what lies before is on disk, as far as it ever was
+    hasher     sha-256 of everything before `origin`, to go on with; None: not to be checked
     droppable  bytes may be dropped before all readers had them: those can fetch them again
     end        length of the whole, once the body of unknown length is over
     """
 
     def __init__(self, run: Run, hasher: hashlib._Hash | None, *, droppable: bool) -> None:
         self.run = run
-        self.base = run.position
+        self.origin = self.base = run.position
         self.end: int | None = None
         self._hasher = hasher
         self._droppable = droppable
@@ -39,25 +40,31 @@ class Tail:
         self._room = asyncio.Event()
 
     async def push(self, data: bytes, slowest: Callable[[], int | None]) -> None:
-        """Append; waits while more than LIMIT bytes are held for a reader that is behind."""
+        """Append; waits while more than LIMIT bytes are held for a reader that is behind.
+
+        slowest  position up to which every reader that follows has what it needs; None: no reader
+        """
         if self._hasher is not None:
             self._hasher.update(data)
         self.trim(slowest())
-        if self._held + len(data) > LIMIT and self._held:
+        if self._full(data):
             try:
                 async with asyncio.timeout(PATIENCE if self._droppable else LAST_PATIENCE):
-                    while self._held + len(data) > LIMIT and self._held:
+                    while self._full(data):
                         self._room.clear()
                         await self._room.wait()
                         self.trim(slowest())
             except TimeoutError:
-                while self._held + len(data) > LIMIT and self._held:
+                while self._full(data):
                     self._drop()
         self._chunks.append(data)
         self._held += len(data)
 
+    def _full(self, data: bytes) -> bool:
+        return self._held > 0 and self._held + len(data) > LIMIT
+
     def trim(self, slowest: int | None) -> None:
-        """Drop what every reader has passed; `slowest` is the last one's position, None: no reader."""
+        """Drop what every reader has passed; `slowest` as in push."""
         while self._chunks and (slowest is None or self.base + len(self._chunks[0]) <= slowest):
             self._drop()
         self._room.set()
@@ -66,6 +73,16 @@ class Tail:
         chunk = self._chunks.popleft()
         self.base += len(chunk)
         self._held -= len(chunk)
+
+    def follows(self, position: int) -> bool:
+        """Whether a reader at `position` can still be brought on by what the tail holds and gets."""
+        return position >= self.base or self.base == self.origin
+
+    def will_bring(self, position: int) -> bool:
+        """Whether it is worth waiting for the byte at `position`, which is neither held nor on disk."""
+        if not self.run.covers(position):
+            return False
+        return not self._droppable or position < self.run.position + LIMIT
 
     def read(self, position: int) -> bytes | None:
         """Some bytes from `position` on, at least one; None when none is held there."""
@@ -78,9 +95,12 @@ class Tail:
             start += len(chunk)
         return None
 
-    def digest(self) -> bytes | None:
-        """sha-256 of the whole, once it has passed; None when it is not checked."""
-        return None if self._hasher is None else self._hasher.digest()
+    def digest(self, length: int | None) -> bytes | None:
+        """sha-256 of the whole of `length` bytes; None unless all of it has passed and was hashed."""
+        length = self.end if self.end is not None else length
+        if self._hasher is None or self.run.position != length:
+            return None
+        return self._hasher.digest()
 
 
 def hash_prefix(fd: int, stop: int) -> hashlib._Hash:

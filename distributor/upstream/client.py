@@ -6,7 +6,6 @@ Redirects are not followed, nothing is decoded, no field is invented but those o
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -23,7 +22,7 @@ from distributor.errors import (
     SourceUnreachable,
 )
 from distributor.http.fields import Fields
-from distributor.ports import Observer, SourceRequest
+from distributor.ports import Clock, Observer, SourceRequest, SystemClock
 
 READ_BUFFER = 512 * 1024  # bytes a connection may run ahead of its reader; half of it in practice
 
@@ -37,13 +36,14 @@ class HttpExchange:
         source: str,
         stall_timeout: float,
         request_time: float,
+        response_time: float,
         observer: Observer,
     ) -> None:
         self.status = response.status
         self.fields: Fields = tuple((_text(name), _text(value)) for name, value in response.raw_headers)
         self.source = source
         self.request_time = request_time
-        self.response_time = time.time()
+        self.response_time = response_time
         self._response = response
         self._stall_timeout = stall_timeout
         self._observer = observer
@@ -88,6 +88,7 @@ class HttpSource:
         stall_timeout: float,
         observer: Observer,
         headers: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._name = name
         self._url = url
@@ -98,6 +99,7 @@ class HttpSource:
         self._stall_timeout = stall_timeout
         self._observer = observer
         self._headers = dict(headers or {})
+        self._clock = clock or SystemClock()
 
     @property
     def name(self) -> str:
@@ -106,8 +108,8 @@ class HttpSource:
     async def open(self, request: SourceRequest) -> HttpExchange:
         """See `ports.Source.open`."""
         url = URL(fill_template(self._url, request.asset_id, request.query), encoded=True)
-        began = time.time()
-        clock = time.perf_counter()
+        clock = self._clock
+        sent, began = clock.now(), clock.monotonic()
         try:
             async with asyncio.timeout(self._head_timeout):
                 response = await self._session.request(
@@ -120,24 +122,28 @@ class HttpSource:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             self._fail(error)
         self._observer.source_request(self._name, request.method, response.status)
-        self._observer.source_latency(self._name, time.perf_counter() - clock)
-        return HttpExchange(response, self._name, self._stall_timeout, began, self._observer)
+        self._observer.source_latency(self._name, clock.monotonic() - began)
+        return HttpExchange(
+            response, self._name, self._stall_timeout, sent, clock.now(), self._observer
+        )
 
     def _fields(self, request: SourceRequest) -> list[tuple[str, str]]:
-        out = [
-            ("Accept", "*/*"),
-            ("Accept-Encoding", "identity"),
-            ("User-Agent", self._user_agent),
-            ("Want-Repr-Digest", "sha-256=10"),
-            *request.fields,
-        ]
+        out = list(request.fields)
         if request.start is not None:
             last = "" if request.stop is None else str(request.stop - 1)
             out.append(("Range", f"bytes={request.start}-{last}"))
             if request.condition is not None:
                 out.append(("If-Range", request.condition))
-        given = {name.lower() for name in self._headers}
-        return [item for item in out if item[0].lower() not in given] + list(self._headers.items())
+        own = [
+            ("Accept", "*/*"),
+            ("User-Agent", self._user_agent),
+            ("Want-Repr-Digest", "sha-256=10"),
+        ]
+        # What is set for the source is stronger than what a client's request brought along.
+        for stronger in (out, [("Accept-Encoding", "identity"), *self._headers.items()]):
+            given = {name.lower() for name, _ in stronger}
+            own = [item for item in own if item[0].lower() not in given] + stronger
+        return own
 
     def _fail(self, error: BaseException) -> NoReturn:
         """Raise our own error for `error`; whether anything was sent decides which."""

@@ -18,6 +18,7 @@ from distributor.errors import (
     AssetGone,
     Misdirected,
     Overloaded,
+    RangeIgnored,
     SourceError,
     SourceRefused,
     SourceUnreachable,
@@ -25,6 +26,7 @@ from distributor.errors import (
     VersionChanged,
 )
 from distributor.http import fields as hf
+from distributor.http.freshness import may_store
 from distributor.ports import Clock, Exchange, Observer, Source, SourceRequest
 
 log = logging.getLogger("distributor.upstream")
@@ -58,6 +60,7 @@ class SourcePool:
 
     max_connections  exchanges at a time per source; further ones wait for a place
     max_waiting      waiting for a place, over all sources; one more is Overloaded
+    backoff          seconds for which a source that failed stands behind the others
     transparent      every final status is an answer, not only those with a representation
     """
 
@@ -70,11 +73,12 @@ class SourcePool:
         max_connections: int = 100,
         max_waiting: int = 4096,
         wait_timeout: float = 30.0,
+        backoff: float = 10.0,
         transparent: bool = False,
     ) -> None:
         self._sources = {source.name: source for source in sources}
         self._places = {name: asyncio.Semaphore(max_connections) for name in self._sources}
-        self._ranking = Ranking(list(self._sources))
+        self._ranking = Ranking(list(self._sources), backoff)
         self._clock = clock
         self._observer = observer
         self._waiting = 0
@@ -87,11 +91,15 @@ class SourcePool:
     def __len__(self) -> int:
         return len(self._sources)
 
-    async def open(self, request: SourceRequest, judge: Judge | None = None) -> Exchange:
+    async def open(
+        self, request: SourceRequest, judge: Judge | None = None, *, last_resort: bool = False
+    ) -> Exchange:
         """Ask until a source gives a usable head: 200, 206, or 304 to a conditional request.
 
-        judge  may refuse a head by raising; SourceProtocol sends the request to the next source,
-               VersionChanged ends it
+        judge        may refuse a head by raising; SourceProtocol sends the request to the next source,
+                     VersionChanged ends it
+        last_resort  transparent: after two rounds the last 5xx is an answer too
+
         Raises UnknownAsset or AssetGone when all said so, Misdirected, Overloaded, VersionChanged, or
         the last SourceError. Cancelling it leaves no connection behind.
         """
@@ -100,18 +108,22 @@ class SourcePool:
         for round_number in range(ROUNDS):
             if round_number:
                 await asyncio.sleep(pause_before(round_number))
-            for name in self._ranking.order(self._clock.monotonic()):
-                if name in absent:
-                    continue
+            waiting = [name for name in self._ranking.order(self._clock.monotonic()) if name not in absent]
+            while waiting:
+                name = self._next(waiting)
+                waiting.remove(name)
+                # The very last word may be one that is no better than no answer.
+                relay = last_resort and self._transparent and round_number == ROUNDS - 1 and not waiting
                 try:
-                    return await self._ask(name, request, judge)
+                    return await self._ask(name, request, judge, relay=relay)
                 except _Absent as answer:
                     absent[name] = answer
                 except VersionChanged:
                     raise
                 except SourceError as error:
                     last = error
-                    self.failed(error, name)
+                    if not isinstance(error, RangeIgnored):
+                        self.failed(error, name)
             if len(absent) == len(self._sources):
                 break
         if last is None:
@@ -119,7 +131,11 @@ class SourcePool:
             raise kind("every source asked said so", fields=next(reversed(absent.values())).fields)
         raise last
 
-    async def _ask(self, name: str, request: SourceRequest, judge: Judge | None) -> Exchange:
+    def _next(self, names: list[str]) -> str:
+        """The best of `names` that has a free place; where none has, the best."""
+        return next((name for name in names if not self._places[name].locked()), names[0])
+
+    async def _ask(self, name: str, request: SourceRequest, judge: Judge | None, *, relay: bool) -> Exchange:
         await self._take_place(name)
         began = self._clock.monotonic()
         try:
@@ -129,7 +145,7 @@ class SourcePool:
             raise
         exchange = LimitedExchange(inner, self._places[name].release)
         try:
-            self._check(exchange, request)
+            self._check(exchange, request, relay)
             if judge is not None:
                 judge(
                     Received(exchange.status, exchange.fields, exchange.request_time, exchange.response_time)
@@ -160,20 +176,21 @@ class SourcePool:
             self._waiting -= 1
             self._observer.fetch_waiting(-1)
 
-    def _check(self, exchange: Exchange, request: SourceRequest) -> None:
+    def _check(self, exchange: Exchange, request: SourceRequest, relay: bool) -> None:
         """Raise unless the status gives what was asked (contract §6, "source says")."""
         status = exchange.status
         conditional = any(name.lower() in _CONDITIONS for name, _ in request.fields)
         if status == 200 or (status == 206 and request.start is not None) or (status == 304 and conditional):
             return
-        if status in (404, 410):
-            raise _Absent(exchange)
         if status == 421:
             raise Misdirected("the source does not serve it", fields=exchange.fields)
         if status == 416 and request.start is not None:
             raise VersionChanged("the asked range is not there", source=exchange.source)
-        if self._transparent and status < 500 and status not in (206, 304):
-            return
+        if self._transparent and status not in (206, 304):
+            if status < 500 or relay or _has_lifetime(exchange):
+                return
+        elif status in (404, 410):
+            raise _Absent(exchange)
         now = self._clock.now()
         retry_after = hf.parse_retry_after(hf.get(exchange.fields, "retry-after"), now)
         raise SourceRefused(status, source=exchange.source, retry_after=retry_after)
@@ -199,6 +216,11 @@ class _Absent(SourceError):
         super().__init__(source=exchange.source)
         self.status = exchange.status
         self.fields = exchange.fields
+
+
+def _has_lifetime(exchange: Exchange) -> bool:
+    """Whether a 5xx says for how long it holds: then it is an answer like any other."""
+    return may_store(exchange.status, exchange.fields, transparent=True).allowed
 
 
 _CONDITIONS = frozenset({"if-none-match", "if-modified-since"})

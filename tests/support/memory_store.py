@@ -79,7 +79,9 @@ class MemoryStore:
         self, op: str, *, after: int = 0, times: int | None = None, error: StoreError | None = None
     ) -> None:
         """Let `op` fail once `after` more calls of it went well, `times` times; None: from then on."""
-        self._failures[op] = _Failure(error or DiskFailed(_OPS.get(op, "write"), OSError("injected")), after, times)
+        self._failures[op] = _Failure(
+            error or DiskFailed(_OPS.get(op, "write"), OSError("injected")), after, times
+        )
 
     def heal(self) -> None:
         self._failures.clear()
