@@ -204,7 +204,9 @@ class Jobs:
             async def one_after_another() -> None:
                 for asset_id in waiting:
                     try:
-                        job.bytes += await self._fetch(asset_id)
+                        # Not `+=` in one line: it would read the sum before it waits.
+                        size = await self._fetch(asset_id)
+                        job.bytes += size
                     except EdgeError as error:
                         job.fail(asset_id, error)
                     job.done += 1
