@@ -150,7 +150,7 @@ class Origin:
         self._runner = self._make(self._database)
         await self._first_user()
         await self._open_storages()
-        self.services.files.hasher.start()
+        await self.services.files.hasher.start()
         self.services.scans.start()
         await self._runner.start()
         self._upkeep = asyncio.create_task(self._keep_up(), name="upkeep")

@@ -121,7 +121,7 @@ def _paths(value: tuple[str, ...]) -> None:
 
 def _methods(value: tuple[str, ...]) -> None:
     for method in value:
-        if not _METHOD.fullmatch(method):
+        if method != "*" and not _METHOD.fullmatch(method):
             raise ValueError(f"a method is written in capitals, as {method!r} is not")
 
 

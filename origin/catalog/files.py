@@ -118,6 +118,12 @@ async def with_path(connection: AsyncConnection, path: str, limit: int = 100) ->
     return [from_row(row) for row in await connection.execute(query)]
 
 
+async def unhashed(connection: AsyncConnection, limit: int) -> list[int]:
+    """Return numbers of Files whose bytes were seen and not hashed, at most `limit`."""
+    query = sa.select(files.c.n).where(files.c.sha256.is_(None), files.c.mtime_ns.is_not(None), _LIVE)
+    return list((await connection.execute(query.limit(limit))).scalars())
+
+
 async def usage(connection: AsyncConnection, storage_ns: Sequence[int]) -> dict[int, Usage]:
     """Return what lies on each storage; all are in the answer."""
     total = sa.func.sum(sa.case((files.c.size > 0, files.c.size), else_=0))

@@ -35,7 +35,11 @@ class Hasher:
         self._queued: set[int] = set()
         self._workers: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        """Begin with what a former run did not get to."""
+        async with self._database.read() as connection:
+            for n in await rows.unhashed(connection, _QUEUE // 2):
+                self.add(n)
         self._workers = [asyncio.create_task(self._work(), name="hasher") for _ in range(_AT_ONCE)]
 
     async def stop(self) -> None:

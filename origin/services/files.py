@@ -351,15 +351,20 @@ class Files:
                     await rows.insert(connection, file)
                 elif not await rows.update(connection, file):
                     raise NotFound("File", file.id)
-        return file
+        return self._queue_hashes(file)
 
     async def _looked_at(self, storage: Storage, file: File) -> File:
-        """Take size and time of bytes that are there into the row; queue the hashes if they differ."""
+        """Take size and time of bytes that are there into the row, and drop hashes that are not theirs."""
         stat = await self._storages.backend(storage).stat(file.path)
         if stat is None or (_same(file, stat.size, stat.mtime_ns) and file.sha256 is not None):
             return file
-        self.hasher.add(file.n)
         return replace(file, size=stat.size, mtime_ns=stat.mtime_ns, sha1=None, sha256=None)
+
+    def _queue_hashes(self, file: File) -> File:
+        """After the commit of what `_looked_at` found: the hasher starts from the row."""
+        if file.mtime_ns is not None and file.sha256 is None:
+            self.hasher.add(file.n)
+        return file
 
     async def set_state(self, caller: Caller, file_id: str, state: FileState) -> File:
         """Set any state; bytes stay as they are. CLOSED looks at them and queues the hashes."""
@@ -376,7 +381,7 @@ class Files:
             async with self._database.write() as connection:
                 if not await rows.update(connection, file):
                     raise NotFound("File", file_id)
-        return file
+        return self._queue_hashes(file)
 
     async def _refuse_taken(self, file: File) -> None:
         async with self._database.read() as connection:
@@ -451,7 +456,7 @@ class Files:
                     await rows.remove(connection, old.n)
                 elif not duplicate:
                     await rows.update(connection, _with(old, FileState.TO_BE_DELETED, None))
-        return new
+        return self._queue_hashes(new)
 
     # --- deletion ---------------------------------------------------------------------------------
 
