@@ -29,7 +29,7 @@ async def list_jobs(call: Call) -> Answer:
 
 async def show(call: Call) -> Answer:
     job = await call.services.jobs.get(call.caller, call.rest[0])
-    return Document(job_value(job, JobShape(data=None, log=True)))
+    return Document(job_value(job, JobShape(data=call.params.names("field") or None, log=True)))
 
 
 async def set_priority(call: Call) -> Answer:

@@ -11,7 +11,7 @@ from origin.api.vidispine.calls import Answer, Call, Document, Empty, Text
 from origin.api.vidispine.problems import conflict, invalid, not_found
 from origin.api.vidispine.target import Params
 from origin.api.vidispine.views import HIDDEN_METADATA, method_value, storage_value
-from origin.core.uris import scheme_of
+from origin.core.uris import canonical_uri, scheme_of
 from origin.domain.model import Method, Storage
 from origin.domain.states import StorageState, StorageType
 from origin.services.storages import NewMethod
@@ -124,11 +124,11 @@ def percent(part: int, whole: int) -> int:
 
 
 async def list_methods(call: Call) -> Answer:
-    return Document({"method": [method_value(method) for method in (await _named(call)).methods]})
+    return _methods((await _named(call)).methods)
 
 
 async def show_method(call: Call) -> Answer:
-    return Document(method_value(_find_method(await _named(call), call.rest[0])))
+    return _methods([_find_method(await _named(call), call.rest[0])])
 
 
 async def create_method(call: Call) -> Answer:
@@ -136,7 +136,18 @@ async def create_method(call: Call) -> Answer:
     new = _method(_method_parameters(call.params, None))
     methods = [*map(_unchanged, storage.methods), new]
     changed = await call.services.storages.update(call.caller, storage.id, methods=methods)
-    return Document(method_value(changed.methods[-1]))
+    return _methods(changed.methods[-1:])
+
+
+async def update_or_create_method(call: Call) -> Answer:
+    """The method with this URL is updated; without one it is made."""
+    storage = await _named(call)
+    wanted = canonical_uri(_method(_method_parameters(call.params, None)).uri).rstrip("/")
+    for method in storage.methods:
+        if canonical_uri(method.uri).rstrip("/") == wanted:
+            call.rest = (method.id,)
+            return await update_method(call)
+    return await create_method(call)
 
 
 async def update_method(call: Call) -> Answer:
@@ -145,7 +156,11 @@ async def update_method(call: Call) -> Answer:
     methods = [_unchanged(method) for method in storage.methods]
     methods[place] = _method(_method_parameters(call.params, storage.methods[place]))
     changed = await call.services.storages.update(call.caller, storage.id, methods=methods)
-    return Document(method_value(changed.methods[place]))
+    return _methods([changed.methods[place]])
+
+
+def _methods(methods: Sequence[Method]) -> Document:
+    return Document({"method": [method_value(method) for method in methods]})
 
 
 async def delete_method(call: Call) -> Answer:

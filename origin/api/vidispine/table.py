@@ -77,13 +77,14 @@ class Routes:
             "rescan": {"POST": Endpoint(storages.rescan, None, admin=True)},
             "method": {
                 "GET": Endpoint(storages.list_methods, d.STORAGE_METHOD_LIST, read),
-                "POST": Endpoint(storages.create_method, d.STORAGE_METHOD, admin=True),
+                "POST": Endpoint(storages.create_method, d.STORAGE_METHOD_LIST, admin=True),
+                "PUT": Endpoint(storages.update_or_create_method, d.STORAGE_METHOD_LIST, admin=True),
             },
         }
         self.storage_type: Methods = {"PUT": Endpoint(storages.set_type, None, admin=True)}
         self.storage_method: Methods = {
-            "GET": Endpoint(storages.show_method, d.STORAGE_METHOD, read),
-            "PUT": Endpoint(storages.update_method, d.STORAGE_METHOD, admin=True),
+            "GET": Endpoint(storages.show_method, d.STORAGE_METHOD_LIST, read),
+            "PUT": Endpoint(storages.update_method, d.STORAGE_METHOD_LIST, admin=True),
             "DELETE": Endpoint(storages.delete_method, None, admin=True),
         }
         self.jobs: Methods = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -166,23 +167,35 @@ async def test_a_type_is_set(client: Client) -> None:
 # --- methods --------------------------------------------------------------------------------------
 
 
+async def method_of(client: Client, call: str, target: str) -> dict[str, Any]:
+    (method,) = (await client(call, target)).json["method"]
+    found: dict[str, Any] = method
+    return found
+
+
 async def test_methods_are_listed_added_changed_and_removed(client: Client, tmp_path: Path) -> None:
     url = f"file://{tmp_path}/second"
-    added = (
-        await client("POST", f"/API/storage/VX-1/method?url={url}&write=false&type=AUX&bandwidth=9")
-    ).json
+    methods = "/API/storage/VX-1/method"
+    added = await method_of(client, "POST", f"{methods}?url={url}&write=false&type=AUX&bandwidth=9")
     assert (added["uri"], added["write"], added["type"], added["bandwidth"]) == (url + "/", False, "AUX", 9)
-    listed = await client("GET", "/API/storage/VX-1/method")
+    listed = await client("GET", methods)
     assert [method["id"] for method in listed.json["method"]][1] == added["id"]
-    lines = (await client("GET", "/API/storage/VX-1/method", accept=TEXT)).lines
-    assert lines[1] == f"{added['id']}\t{url}/\tAUX"
-    target = f"/API/storage/VX-1/method/{added['id']}"
-    changed = (await client("PUT", f"{target}?url={url}&browse=false")).json
+    assert (await client("GET", methods, accept=TEXT)).lines[1] == f"{added['id']}\t{url}/\tAUX"
+    target = f"{methods}/{added['id']}"
+    changed = await method_of(client, "PUT", f"{target}?url={url}&browse=false")
     assert (changed["id"], changed["browse"], changed["write"]) == (added["id"], False, False)
-    assert (await client("GET", target)).json == changed
+    assert await method_of(client, "GET", target) == changed
     assert (await client("DELETE", target)).body == b""
     reply = await client("GET", target)
     assert reply.json["notFound"]["type"] == "storage-method"
+
+
+async def test_putting_a_method_updates_the_one_with_its_url_or_makes_it(
+    client: Client, tmp_path: Path
+) -> None:
+    target = f"/API/storage/VX-1/method?url=file://{tmp_path}/second/"
+    made = await method_of(client, "PUT", target)
+    assert await method_of(client, "PUT", f"{target}&write=false") == {**made, "write": False}
 
 
 @pytest.mark.parametrize("query", ["", "url=", "url=relative", "url=file:///a%20b/c"])
