@@ -21,9 +21,10 @@ import aiohttp
 import uvloop
 
 from distributor.api.disk import DiskReader
+from distributor.api.hot import HotTier
 from distributor.api.listener import Listener
 from distributor.api.logs import AccessLog, LogWriter, set_up_logging
-from distributor.api.middleware import Frontend
+from distributor.api.middleware import PUBLIC_FIELDS, Frontend
 from distributor.api.operator import MAX_BODY, OperatorApi
 from distributor.api.protocol import EdgeServer, ServerLimits
 from distributor.api.public import PublicApi
@@ -120,6 +121,7 @@ class Application:
             self._clock,
             verify_rate=config.cache.verify_rate,
         )
+        self.hot = self._hot()
         public = PublicApi(
             self.edge,
             self.node,
@@ -127,6 +129,7 @@ class Application:
             self._metrics.text,
             key_query=config.cache.key_query,
             strip_query=frozenset(config.cache.strip_query),
+            hot=self.hot,
         )
         operator = OperatorApi(
             token,
@@ -143,10 +146,30 @@ class Application:
             limits.max_clients, limits.header_timeout, limits.idle_timeout, limits.min_send_rate
         )
         address = config.public_api
-        self.public = Listener(self._server(public, "public", of_clients), address.host, address.port)
+        server = self._server(public, "public", of_clients)
+        if self.hot is not None:
+            server.shortcut = self.hot.shortcut
+        self.public = Listener(server, address.host, address.port)
         of_operators = of_clients._replace(max_clients=OPERATOR_CLIENTS)
         private = config.operator_api
         self.operator = Listener(self._server(operator, "operator", of_operators), private.host, private.port)
+
+    def _hot(self) -> HotTier | None:
+        """The short way for hot hits; None where it is switched off."""
+        if not self._config.cache.hot:
+            return None
+        hot = HotTier(
+            self.store,
+            self._disk,
+            self._metrics.hot,
+            self._access_log,
+            node_id=self._config.id,
+            common=PUBLIC_FIELDS,
+            served=self.node.distributes,
+            memory=self._config.cache.hot,
+        )
+        self.store.watch(hot.left)
+        return hot
 
     def _means(self) -> Means:
         config, origin = self._config, self._config.origin
@@ -161,6 +184,7 @@ class Application:
                 stall_timeout=origin.stall_timeout,
                 observer=self._metrics,
                 headers=source.headers,
+                clock=self._clock,
             )
             for number, source in enumerate(origin.sources, 1)
         ]
@@ -170,6 +194,7 @@ class Application:
             observer=self._metrics,
             max_connections=origin.max_connections,
             max_waiting=config.limits.max_waiting_fetches,
+            backoff=origin.backoff,
             transparent=origin.transparent,
         )
         return Means(
@@ -183,6 +208,8 @@ class Application:
             served=self.node.distributes,
             fill=config.cache.fill,
             transparent=origin.transparent,
+            max_fetches=config.limits.max_fetches,
+            max_waiting=config.limits.max_waiting_fetches,
         )
 
     def _server(self, routes: PublicApi | OperatorApi, listener: str, limits: ServerLimits) -> EdgeServer:
@@ -269,6 +296,8 @@ class Application:
             self.public.server.close_idle()
             await self._drained()
             await self.jobs.close()
+            if self.hot is not None:
+                await self.hot.close()
             await self.public.server.stop()
             await self._hurried(self.edge.close())
             self.operator.close()

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from distributor.core.model import Outcome
 from distributor.ports import Observer, Store
 
-__all__ = ["METRICS", "Metrics", "Spec"]
+__all__ = ["METRICS", "HotCounts", "Metrics", "Spec"]
 
 Labels = tuple[str, ...]
 
@@ -179,6 +179,10 @@ class _Histogram:
         self.counts[bisect_left(BOUNDS, value)] += 1
         self.total += value
 
+    def merge(self, other: _Histogram) -> None:
+        self.counts = [mine + more for mine, more in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
     def buckets(self) -> list[tuple[str, float]]:
         """(upper bound, count at or below it), the last one "+Inf"."""
         running, found = 0, []
@@ -186,6 +190,43 @@ class _Histogram:
             running += count
             found.append((bound, float(running)))
         return found
+
+
+class HotCounts:
+    """Hits answered the short way: counted in a few integers, taken into the families at each scrape.
+
+    Time to first and to last byte are the same number there: one write does it all.
+    """
+
+    __slots__ = ("answers", "durations", "quick", "seconds")
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[bool, int], list[int]] = {}
+        self.durations = _Histogram()
+        self.quick = 0
+        self.seconds = 0.0
+
+    def add(self, head_only: bool, status: int, body_bytes: int, seconds: float) -> None:
+        """Note one answer with `body_bytes` of body, written `seconds` after its octets came."""
+        row = self.answers.get((head_only, status))
+        if row is None:
+            row = self.answers[head_only, status] = [0, 0]
+        row[0] += 1
+        row[1] += body_bytes
+        if seconds <= BOUNDS[0]:
+            self.quick += 1
+            self.seconds += seconds
+        else:
+            self.durations.observe(seconds)
+
+    def take(self) -> tuple[dict[tuple[bool, int], list[int]], _Histogram]:
+        """What was noted since the last call: (answers, bytes) by (HEAD?, status), and durations."""
+        answers, self.answers = self.answers, {}
+        durations, self.durations = self.durations, _Histogram()
+        durations.counts[0] += self.quick
+        durations.total += self.seconds
+        self.quick, self.seconds = 0, 0.0
+        return answers, durations
 
 
 class Metrics(Observer, Collector):
@@ -196,6 +237,7 @@ class Metrics(Observer, Collector):
         self._started = time.time()
         self._store: Store | None = None
         self._in_flight: Callable[[], int] | None = None
+        self.hot = HotCounts()
         self._values: dict[str, dict[Labels, float]] = {}
         self._histograms: dict[str, dict[Labels, _Histogram]] = {}
         for spec in METRICS.values():
@@ -323,6 +365,7 @@ class Metrics(Observer, Collector):
 
     def _ask(self) -> None:
         """Bring in what others know."""
+        self._take_hot()
         self._set("start_time_seconds", (), self._started)
         self._set("build_info", (self._version,), 1)
         if self._in_flight is not None:
@@ -338,6 +381,19 @@ class Metrics(Observer, Collector):
         self._set("store_limit_bytes", (), usage.limit)
         self._set("store_disk_free_bytes", (), usage.disk_free)
         self._set("store_longest_idle_seconds", (), usage.idle)
+
+    def _take_hot(self) -> None:
+        answers, durations = self.hot.take()
+        for (head_only, status), (count, size) in answers.items():
+            source = "none" if head_only or status == 304 else "local"
+            self._add("http_requests_total", ("assets", "HEAD" if head_only else "GET", str(status)), count)
+            self._add("asset_requests_total", ("hit", source), count)
+            if size:
+                self._add("asset_body_bytes_total", ("hit", source), size)
+            if status == 206:
+                self._add("asset_ranges_total", ("single",), count)
+        self._histograms["asset_ttfb_seconds"]["hit",].merge(durations)
+        self._histograms["asset_duration_seconds"]["hit",].merge(durations)
 
     def describe(self) -> Iterable[Metric]:
         return []  # so that registering does not collect

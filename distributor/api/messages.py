@@ -32,6 +32,7 @@ class Request:
     http10      the client speaks HTTP/1.0: nothing may be chunked
     headers     the field lines, looked up without regard to case
     request_id  the client's if it is well formed, else a new one
+    octets      the head as received, when it came in one piece with nothing behind it; b"" otherwise
     peer        the client's address, for the log only
     now         Unix seconds; started  the monotonic clock, when the head was whole
     read_body   reads the whole body; raises BodyTooLarge, BadHead, TimeoutError
@@ -48,6 +49,7 @@ class Request:
     now: float
     started: float
     read_body: Callable[[], Awaitable[bytes]]
+    octets: bytes = b""
 
 
 @dataclass(slots=True)

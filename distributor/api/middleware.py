@@ -26,7 +26,7 @@ from distributor.errors import (
 from distributor.http.fields import Fields, format_date
 from distributor.ports import Body, Observer
 
-__all__ = ["CORS", "Frontend"]
+__all__ = ["CORS", "PUBLIC_FIELDS", "Frontend"]
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ CORS = (
     "Cross-Origin-Resource-Policy: cross-origin\r\n"
     f"Access-Control-Expose-Headers: {_EXPOSED}\r\n"
 )
+SERVER = "Server: distributor\r\n"
+PUBLIC_FIELDS = SERVER + CORS
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "DELETE"})
 
 
@@ -63,7 +65,7 @@ class Frontend:
         access_log: AccessLog | None,
     ) -> None:
         self._routes = routes
-        self._common = "Server: distributor\r\n" + (CORS if cors else "")
+        self._common = PUBLIC_FIELDS if cors else SERVER
         self._disk = disk
         self._observer = observer
         self._access_log = access_log

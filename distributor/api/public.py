@@ -9,12 +9,14 @@ from typing import Literal, Protocol, cast
 
 from distributor import errors
 from distributor.api.errors import METHOD_NOT_ALLOWED, NO_SUCH_ROUTE, NOT_READY
+from distributor.api.hot import HotTier
 from distributor.api.messages import Reply, Request, json_reply, problem_reply
 from distributor.api.middleware import error_reply
 from distributor.core.keys import cache_key, kept_query, parse_asset_path
 from distributor.core.model import AssetRequest
 from distributor.delivery.answer import Answer
 from distributor.delivery.node import Node
+from distributor.http.cache_status import CacheState
 from distributor.http.fields import Fields
 from distributor.ports import Store
 
@@ -50,6 +52,7 @@ class PublicApi:
 
     key_query, strip_query  as in the settings: what of a query string belongs to the key
     metrics                 makes the text of /metrics
+    hot                     learns from hits; None: there is no short way
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class PublicApi:
         *,
         key_query: bool,
         strip_query: frozenset[str],
+        hot: HotTier | None = None,
     ) -> None:
         self._assets = assets
         self._node = node
@@ -68,6 +72,7 @@ class PublicApi:
         self._metrics = metrics
         self._key_query = key_query
         self._strip_query = strip_query
+        self._hot = hot
         self._description = resources.files("distributor.api").joinpath("openapi.yaml").read_bytes()
         self._routes: dict[str, tuple[str, Callable[[], Reply]]] = {
             "/status": ("status", self._status),
@@ -114,17 +119,20 @@ class PublicApi:
         except errors.RequestError as error:
             return error_reply("assets", error)
         query = kept_query(request.query, self._strip_query) if self._key_query else None
+        key = cache_key(asset_id, query)
         answer = await self._assets.answer(
             AssetRequest(
                 method=cast(Literal["GET", "HEAD"], request.method),
                 asset_id=asset_id,
-                key=cache_key(asset_id, query),
+                key=key,
                 query=query,
                 fields=request.fields,
                 now=request.now,
                 request_id=request.request_id,
             )
         )
+        if self._hot is not None and request.octets and answer.cache is CacheState.HIT:
+            self._hot.learn(request, asset_id, key)
         return _asset_reply(asset_id, answer)
 
     # --- the node -----------------------------------------------------------------------------------

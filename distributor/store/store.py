@@ -261,6 +261,9 @@ class DiskStore:
         variant: str | None = None,
         reserve: int | None = None,
     ) -> StoredResponse:
+        for text in (key, asset_id, query or "", variant or ""):
+            if not _encodable(text):
+                raise StoreError("a key that is no Unicode text cannot be stored")
         entry = Entry(
             key=key,
             asset_id=asset_id,
@@ -504,6 +507,15 @@ class DiskStore:
 def _entry(stored: StoredResponse) -> Entry:
     assert isinstance(stored, Entry), "not of this store"
     return stored
+
+
+def _encodable(text: str) -> bool:
+    """Whether `text` has a UTF-8 form: octets that were none come as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _close_result(opening: asyncio.Task[OpenBlob]) -> None:

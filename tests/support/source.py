@@ -31,7 +31,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Container, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from email.utils import formatdate
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import unquote
 
 from tests.support.assets import (
@@ -421,7 +421,7 @@ class _Connection(asyncio.Protocol):
         self._skip = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)
         self.transport = transport
         transport.set_write_buffer_limits(high=512 * 1024)
         self.source.connections += 1
@@ -466,7 +466,7 @@ class _Connection(asyncio.Protocol):
     def cut(self, *, reset: bool) -> None:
         if reset:
             sock = self.transport.get_extra_info("socket")
-            if sock is not None:
+            if sock is not None and sock.fileno() >= 0:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.transport.abort()
         else:
