@@ -6,6 +6,7 @@ A kind of job is a `Task`, registered once by `app.py`. Runners (`origin/workers
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -123,6 +124,12 @@ class Jobs:
         self.wake.set()
         async with self._changed:
             self._changed.notify_all()
+
+    async def changed(self, seconds: float) -> None:
+        """Wait until a job may have changed, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._changed:
+                await self._changed.wait()
 
     # --- reading ----------------------------------------------------------------------------------
 

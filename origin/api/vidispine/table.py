@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from origin.api.vidispine import documents as d
-from origin.api.vidispine import jobs, storages, system, transfers
+from origin.api.vidispine import jobs, notifications, storages, system, transfers
 from origin.api.vidispine.calls import Endpoint, FileReference
 from origin.api.vidispine.files import FileEndpoints
 from origin.api.vidispine.problems import Problem, not_found, not_offered
@@ -103,6 +103,14 @@ class Routes:
         self.all_problems: Methods = {"GET": Endpoint(jobs.problems, d.JOB_PROBLEM_LIST)}
         self.job_types: Methods = {"GET": Endpoint(jobs.list_types, d.URI_LIST)}
         self.item: Methods = {"GET": Endpoint(transfers.show_item, d.ITEM, ("items/show",))}
+        self.notifications: Methods = {
+            "GET": Endpoint(notifications.list_all, d.URI_LIST, ("notifications/index",)),
+            "POST": Endpoint(notifications.create, d.URI_LIST, ("notifications/create",)),
+        }
+        self.notification: Methods = {
+            "GET": Endpoint(notifications.show, d.NOTIFICATION, ("notifications/show",)),
+            "DELETE": Endpoint(notifications.delete, None, ("notifications/destroy",)),
+        }
         self.token: Methods = {"GET": Endpoint(system.token, d.TOKEN)}
         self.online: Methods = {"GET": Endpoint(system.is_online, None, open_to_all=True)}
         self.selftest: Methods = {"GET": Endpoint(system.selftest, None, open_to_all=True)}
@@ -128,6 +136,10 @@ class Routes:
                 return Route(self.job_types)
             case ("item", id) if target.api and is_id(id):
                 return Route(self.item, rest=(id,))
+            case ("notification",) if target.api:
+                return Route(self.notifications)
+            case ("notification", id) if target.api and is_id(id):
+                return Route(self.notification, rest=(id,))
             case ("token",) if target.api:
                 return Route(self.token)
             case ("user", name, "token") if target.api:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from origin.api.vidispine import documents as d
 from origin.api.vidispine.calls import Answer, Call, Document
 from origin.api.vidispine.problems import invalid, not_found
 from origin.api.vidispine.views import JobShape, item_value, job_value
 from origin.domain.states import Priority
 from origin.services.imports import Import
+from origin.services.notifications import DATA_KEY, JOB_KEY
 from origin.services.relocations import Relocation
 
 PRIORITIES = tuple(priority.name for priority in Priority)
@@ -97,5 +96,10 @@ async def job_parameters(call: Call) -> tuple[Priority, dict[str, str]]:
     """Return priority and data of a job to be started. Raises Problem 400, NotFound (notification)."""
     params = call.params
     priority = Priority[params.choice("priority", PRIORITIES, Priority.MEDIUM.name)]
-    data: dict[str, Any] = dict(params.pairs("jobmetadata"))
+    data = dict(params.pairs("jobmetadata"))
+    notification = params.text("notification")
+    if notification is not None:
+        found = await call.services.notifications.get(call.caller, notification)
+        told = params.text("notificationData")
+        data |= {JOB_KEY: found.id} | ({DATA_KEY: told} if told is not None else {})
     return priority, data

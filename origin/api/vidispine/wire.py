@@ -311,7 +311,9 @@ def _from_json(schema: Schema, held: Mapping[str, Any]) -> dict[str, Any]:
             continue
         entries = value if isinstance(value, list) else [value]
         for entry in entries:
-            if isinstance(element.kind, Schema):
+            if isinstance(element.kind, Schema) and not element.kind.elements:
+                _add(made, element, {})  # an empty element: that it is there is all it says
+            elif isinstance(element.kind, Schema):
                 if not isinstance(entry, dict):
                     raise invalid(element.name, "must be an object")
                 _add(made, element, _from_json(element.kind, entry))
