@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from distributor.core.model import AssetRequest, StoredResponse
 from distributor.core.representation import Received, binding, check_continuation, check_exact, resumable
 from distributor.core.retry import after_failure, failures_after
 from distributor.delivery.means import Means
 from distributor.delivery.run import Run
-from distributor.errors import BodyShort, DigestMismatch, SourceError
+from distributor.errors import BodyShort, DigestMismatch, RangeIgnored, SourceError
 
 
 class Bringing:
     """Reads what runs are to fill.
 
-    stored  what is filled; its representation is the version to which all is bound
+    stored    what is filled; its representation is the version to which all is bound
+    taken_on  told of a tentative run that a source has taken on
     """
 
-    def __init__(self, means: Means, request: AssetRequest, stored: StoredResponse) -> None:
+    def __init__(
+        self,
+        means: Means,
+        request: AssetRequest,
+        stored: StoredResponse,
+        taken_on: Callable[[Run], None],
+    ) -> None:
         self._means = means
         self._request = request
         self._stored = stored
+        self._taken_on = taken_on
         self._sources: set[str] = set()
 
     async def next(self, run: Run) -> bytes:
@@ -34,12 +43,20 @@ class Bringing:
             try:
                 if run.exchange is None:
                     await self._reopen(run)
+                    if run.tentative:
+                        self._taken_on(run)
+                        continue
                 data = await self._read(run)
             except SourceError as error:
                 run.drop_exchange()
                 run.failures, run.gained = failures_after(run.failures, run.gained), 0
                 step = after_failure(error, run.failures, len(means.pool))
-                if step is None or not resumable(stored.representation) or stored.length is None:
+                if (
+                    step is None
+                    or isinstance(error, RangeIgnored)
+                    or not resumable(stored.representation)
+                    or stored.length is None
+                ):
                     raise
                 await asyncio.sleep(step.pause)
                 means.observer.resumed()
@@ -90,4 +107,3 @@ class Bringing:
         )
         run.exchange = await self._means.pool.open(request, judge)
         run.source = run.exchange.source
-        run.reach = stop

@@ -27,7 +27,7 @@ from distributor.delivery.head import Confirmed, Filling, Head, Unstored
 from distributor.delivery.means import Means
 from distributor.delivery.opening import prefix_end
 from distributor.delivery.room import Room
-from distributor.delivery.run import Run, give_back, unclaimed
+from distributor.delivery.run import Run, unclaimed
 from distributor.delivery.slots import Slots
 from distributor.delivery.tail import Tail, hash_prefix
 from distributor.delivery.waiters import Waiters
@@ -208,22 +208,24 @@ class Fetch:
         missing = segments.missing_from(reader.position, reader.stop)
         if missing is None:
             return
-        holder = next((run for run in self._runs if run.covers(missing)), None)
-        if holder is not None and holder.near(missing, segments.size):
+        self._top_up(stored)
+        holders = [run for run in self._runs if run.covers(missing)]
+        if any(run.tentative or run.near(missing, segments.size) for run in holders):
             return
         if self._no_ranges or reader in self._patient or not resumable(stored.representation):
             return
         if sum(run.owner is not None for run in self._runs) >= MAX_AHEAD:
             return
-        start = prefix_end(segments, missing)
-        stop = reader.stop
-        if holder is not None:
-            stop = stop or holder.stop
-            holder.stop = start - start % segments.size
-        gap = unclaimed(segments, self._runs, start, stop)
+        others = [run for run in self._runs if run not in holders]
+        stop = min(
+            [end for end in (reader.stop, *(run.stop for run in holders)) if end is not None], default=None
+        )
+        gap = unclaimed(segments, others, prefix_end(segments, missing), stop)
         if gap is not None:
             self._means.observer.segment_fetch()
-            self._launch(Run(*gap, owner=reader))
+            run = Run(*gap, owner=reader)
+            run.tentative = bool(holders)
+            self._launch(run)
 
     async def wait(self, position: int) -> None:
         """Wait until the byte at `position` is there, or the fetch's situation has changed.
@@ -369,7 +371,7 @@ class Fetch:
         if isinstance(head, Filling):
             self.stored = head.stored
             self.resumed_partial = asked.resumed
-            self._bringing = Bringing(self._means, self._request, head.stored)
+            self._bringing = Bringing(self._means, self._request, head.stored, self._taken_on)
             self._room = Room(self._means.store, head.stored, asked.granted)
             before, self.key = self.key, head.stored.key
             if self.key != before:
@@ -396,10 +398,13 @@ class Fetch:
         saved = clock.monotonic()
         while True:
             self._changed.clear()
-            self._reap(stored)
+            self._reap()
             if self._loose and not self._wanted:
                 raise FetchCancelled
             self._top_up(stored)
+            if self._means.fill == "asked" and not self._runs:
+                for reader in list(self._readers):
+                    self.want(reader)
             if not self._runs and not (self._readers_behind(stored) and self.tail is None):
                 return
             try:
@@ -416,24 +421,23 @@ class Fetch:
         except StoreError as error:
             log.warning("checkpoint of %r failed: %s", self.asset_id, error)
 
-    def _reap(self, stored: StoredResponse) -> None:
+    def _reap(self) -> None:
         """Take the runs that have ended out; raises what one failed with, if that ends the fetch."""
         for run in [run for run in self._runs if run.task is not None and run.task.done()]:
             self._runs.discard(run)
             self._waiters.wake_all()
             assert run.task is not None
             error = FetchCancelled() if run.task.cancelled() else run.task.exception()
-            if error is not None and not self._can_do_without(run, error, stored):
+            if error is not None and not self._can_do_without(run, error):
                 raise error
 
-    def _can_do_without(self, run: Run, error: BaseException, stored: StoredResponse) -> bool:
+    def _can_do_without(self, run: Run, error: BaseException) -> bool:
         """A run ahead that came to nothing: the fill comes to its bytes too, so its reader waits."""
         ahead = run.owner is not None and self._means.fill == "whole"
         if not ahead or not isinstance(error, SourceError) or isinstance(error, VersionChanged):
             return False
         self._no_ranges = self._no_ranges or isinstance(error, RangeIgnored)
         self._patient.add(run.owner)
-        give_back(run, self._runs, stored.segments)
         return True
 
     @property
@@ -459,16 +463,15 @@ class Fetch:
         """`fill: whole`: when the fill itself has no run, start it at the first absent byte."""
         if self.tail is not None or stored.length is None:
             return
-        if self._means.fill == "asked":
-            if not self._runs:
-                for reader in list(self._readers):
-                    self.want(reader)
-            return
-        if any(run.owner is None for run in self._runs):
+        if self._means.fill == "asked" or any(run.owner is None and not run.over for run in self._runs):
             return
         gap = unclaimed(stored.segments, self._runs, 0, None)
         if gap is not None:
             self._launch(Run(*gap))
+
+    def _taken_on(self, run: Run) -> None:
+        assert self.stored is not None
+        run.taken_on(self._runs, self.stored.segments.size)
 
     async def _pour(self, run: Run) -> None:
         """Bring a run's bytes to its end."""

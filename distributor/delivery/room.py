@@ -25,6 +25,8 @@ class Room:
         """
         size, needed = self._stored.segments.size, self.written
         for run in runs:
+            if run.tentative:
+                continue
             stop = -(-run.busy_until // size) * size if run.stop is None else run.stop
             needed += max(0, stop - run.position)
         short = needed - self._granted

@@ -1,8 +1,8 @@
 """A run: the stretch of the grid that one connection after another fills, from its start on.
 
 The runs of a fetch never overlap: each absent byte is some run's, or nobody's yet. A run's end may
-be brought forward while it is under way, so that another run takes over what lies far ahead, and put
-back when that one came to nothing.
+be brought forward while it is under way, so that another run takes over what lies far ahead: but not
+before a source has taken that on, for a source without ranges would leave a hole.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class Run:
     """Fill [position, stop). stop None: to the end of a body whose length is unknown.
 
     origin      where it began
-    reach       end of what its connection brings, as long as none of that was dropped
     busy_until  end of the bytes in hand: read from the source, on their way to the disk
     owner       the reader for whom it was started ahead of the fill; None: the fill itself
     failures, gained  failures in a row; bytes since the last one
+    tentative   no source has taken it on yet, so another run still covers its bytes
     writing     the store is at work on it: it must not be cancelled, only halted
     halted      nothing more is to be taken in
     """
@@ -35,10 +35,10 @@ class Run:
         "origin",
         "owner",
         "position",
-        "reach",
         "source",
         "stop",
         "task",
+        "tentative",
         "writing",
     )
 
@@ -46,12 +46,12 @@ class Run:
         self, position: int, stop: int | None, *, exchange: Exchange | None = None, owner: object = None
     ) -> None:
         self.position = self.origin = self.busy_until = position
-        self.stop = self.reach = stop
+        self.stop = stop
         self.exchange = exchange
         self.owner = owner
         self.source = exchange.source if exchange is not None else ""
         self.failures = self.gained = 0
-        self.writing = self.halted = False
+        self.tentative = self.writing = self.halted = False
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -72,16 +72,22 @@ class Run:
         if self.stop is None or stop < self.stop:
             self.stop = stop
 
-    def end_again(self, limit: int) -> None:
-        """Put the end back: to what the connection brings, at most to `limit`."""
-        if self.stop is not None and self.reach is not None:
-            self.stop = max(self.stop, min(self.reach, limit))
+    def taken_on(self, runs: Iterable[Run], size: int) -> None:
+        """A source brings it: whoever covered its bytes stops short of them, or it came too late."""
+        self.tentative = False
+        border = self.position - self.position % size
+        holder = next((run for run in runs if run is not self and run.covers(self.position)), None)
+        if holder is None:
+            return
+        if holder.busy_until > border:
+            self.halted = True
+        else:
+            holder.end_at(border)
 
     def take(self, data: bytes) -> bytes:
         """What of `data`, the next bytes of the connection, is this run's; the rest is dropped."""
         if self.stop is not None and len(data) > self.stop - self.position:
             data = data[: self.stop - self.position]
-            self.reach = self.stop
         self.busy_until = self.position + len(data)
         self.gained += len(data)
         return data
@@ -118,14 +124,3 @@ def unclaimed(
         position = holder.stop
         if stop is not None and position >= stop:
             return None
-
-
-def give_back(failed: Run, runs: Iterable[Run], segments: SegmentMap) -> None:
-    """What was taken from a run for `failed`, which brought nothing, is that run's again if it can be."""
-    runs = list(runs)
-    holder = next((run for run in runs if run.stop == failed.origin), None)
-    gap = segments.missing_run(failed.origin)
-    if holder is None or gap is None or gap[0] != failed.origin:
-        return
-    later = [run.origin - run.origin % segments.size for run in runs if run.origin > failed.origin]
-    holder.end_again(min([gap[1], *later]))

@@ -104,11 +104,13 @@ class SourcePool:
         the last SourceError. Cancelling it leaves no connection behind.
         """
         absent: dict[str, _Absent] = {}
+        rangeless: set[str] = set()
         last: SourceError | None = None
         for round_number in range(ROUNDS):
             if round_number:
                 await asyncio.sleep(pause_before(round_number))
-            waiting = [name for name in self._ranking.order(self._clock.monotonic()) if name not in absent]
+            order = self._ranking.order(self._clock.monotonic())
+            waiting = [name for name in order if name not in absent and name not in rangeless]
             while waiting:
                 name = self._next(waiting)
                 waiting.remove(name)
@@ -120,11 +122,13 @@ class SourcePool:
                     absent[name] = answer
                 except VersionChanged:
                     raise
+                except RangeIgnored as error:
+                    last = error
+                    rangeless.add(name)
                 except SourceError as error:
                     last = error
-                    if not isinstance(error, RangeIgnored):
-                        self.failed(error, name)
-            if len(absent) == len(self._sources):
+                    self.failed(error, name)
+            if len(absent) + len(rangeless) == len(self._sources):
                 break
         if last is None:
             kind = AssetGone if all(answer.status == 410 for answer in absent.values()) else UnknownAsset

@@ -72,6 +72,7 @@ class MemoryStore:
         self.recovering = False
         self._failures: dict[str, _Failure] = {}
         self._written = 0
+        self._damaged: set[tuple[str, int]] = set()
 
     # --- for tests ---
 
@@ -99,8 +100,6 @@ class MemoryStore:
         os.pwrite(stored.fd, bytes([byte ^ 0xFF]), position)
         stored.unproven.add(position // stored.segments.size)
         self._damaged.add((stored.blob, position // stored.segments.size))
-
-    _damaged: set[tuple[str, int]] = set()
 
     def content(self, key: str) -> bytes:
         stored = self.table[key]
