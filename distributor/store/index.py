@@ -31,7 +31,7 @@ from distributor.store.blobs import Disk
 
 T = TypeVar("T")
 
-_PAGE = 2000
+_PAGE = 500
 _BATCH = 5000
 _RETRY = 5.0
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA)
@@ -307,7 +307,7 @@ class Index:
         future.add_done_callback(_retrieve)
         try:
             result = await asyncio.shield(future)
-        except (IndexDamaged, OSError, sqlite3.Error, diskcache.Timeout) as cause:
+        except (IndexDamaged, OSError, sqlite3.Error, diskcache.Timeout, ValueError, TypeError) as cause:
             if isinstance(cause, IndexDamaged):
                 self.damaged.set()
             problem = DiskFailed("index", cause)
@@ -322,18 +322,21 @@ def _retrieve(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
-_SELECT = "SELECT rowid, key, raw, mode, filename, size, value FROM Cache"
+# Types are asked for, not trusted: text that is no UTF-8 would fail the whole page.
+_SELECT = (
+    "SELECT rowid, typeof(key), CAST(key AS BLOB), CAST(raw AS INTEGER), CAST(mode AS INTEGER),"
+    " filename IS NULL, CAST(size AS INTEGER), typeof(value), CAST(value AS BLOB) FROM Cache"
+)
 
 
 def _found(columns: tuple[Any, ...]) -> Found:
-    rowid, key, raw, mode, filename, size, value = columns
-    plain = mode == MODE_RAW and filename is None and type(value) is bytes
-    return Found(
-        rowid,
-        key if type(key) is str and raw == 1 else None,
-        value if plain else None,
-        size if type(size) is int and size > 0 else 0,
-    )
+    rowid, key_type, key, raw, mode, inline, size, value_type, value = columns
+    name: str | None = None
+    if key_type == "text" and raw == 1:
+        with contextlib.suppress(UnicodeDecodeError):
+            name = key.decode()
+    plain = mode == MODE_RAW and inline and value_type == "blob"
+    return Found(rowid, name, value if plain else None, max(0, size or 0))
 
 
 class _translated:  # reads as the clause it is

@@ -31,7 +31,7 @@ _PAUSE = 1.0
 # What a file may take beyond its bytes without our minding: extents, rounding up to blocks.
 _SLACK = 64 << 10
 _BLOCK = 4096
-_TURN = 2000
+_TURN = 500
 
 
 class _Verdict(NamedTuple):

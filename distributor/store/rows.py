@@ -115,7 +115,7 @@ _POLICY: Final = (
     "stale_while_revalidate",
     "stale_if_error",
 )
-_FIELDS_AT, _LENGTH_AT, _ETAG_AT, _POLICY_AT = 1, 2, 3, 11
+_FIELDS_AT, _LENGTH_AT, _ETAG_AT, _BUCKET_AT, _POLICY_AT = 1, 2, 3, 7, 11
 # A field value that is one of these stands for what the representation says besides.
 _SAME_ETAG, _SAME_DATE, _SAME_DIGEST = 0, 1, 2
 _HEX_ETAG = re.compile(r'"(?:[0-9a-f]{2})+"')
@@ -133,7 +133,14 @@ def _spare(said: Representation) -> list[Any]:
         same[said.etag] = _SAME_ETAG
         if _HEX_ETAG.fullmatch(said.etag):
             values[_ETAG_AT] = bytes.fromhex(said.etag[1:-1])
-    values[_FIELDS_AT] = [part for name, value in said.fields for part in (name, same.get(value, value))]
+        else:
+            values[_ETAG_AT] = _octets(said.etag)
+    values[_FIELDS_AT] = [
+        part
+        for name, value in said.fields
+        for part in (_octets(name), same[value] if value in same else _octets(value))
+    ]
+    values[_BUCKET_AT] = _octets(said.bucket)
     values[_LENGTH_AT] = None
     values[_POLICY_AT] = [getattr(said.policy, name) for name in _POLICY]
     return values
@@ -143,8 +150,8 @@ def _restore(values: list[Any], length: int | None) -> Representation:
     """What `_spare` was given. Raises ValueError or TypeError when it cannot have been."""
     told = dict(zip(_REPRESENTATION, values, strict=False))
     told["length"] = length
-    if isinstance(told["etag"], bytes):
-        told["etag"] = f'"{told["etag"].hex()}"'
+    told["etag"] = _hex_or_text(told["etag"])
+    told["bucket"] = _text(told["bucket"])
     same: dict[int, Any] = {_SAME_ETAG: told["etag"]}
     if told["last_modified"] is not None:
         same[_SAME_DATE] = format_date(told["last_modified"])
@@ -152,11 +159,28 @@ def _restore(values: list[Any], length: int | None) -> Representation:
         same[_SAME_DIGEST] = _digest_field(told["digest"])
     parts = iter(told["fields"])
     told["fields"] = [
-        (name, same[value] if isinstance(value, int) else value)
+        (_text(name), same[value] if isinstance(value, int) else _text(value))
         for name, value in zip(parts, parts, strict=True)
     ]
     told["policy"] = dict(zip(_POLICY, told["policy"], strict=False))
     return msgspec.convert(told, Representation)
+
+
+def _octets(text: str) -> str | list[bytes]:
+    """Text as it is, or in a list as octets when a peer's octets were no UTF-8: msgpack has no such text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return [text.encode("utf-8", "surrogatepass")]
+    return text
+
+
+def _text(value: Any) -> Any:
+    return value[0].decode("utf-8", "surrogatepass") if isinstance(value, list) else value
+
+
+def _hex_or_text(value: Any) -> Any:
+    return f'"{value.hex()}"' if isinstance(value, bytes) else _text(value)
 
 
 def _digest_field(digest: bytes) -> str:
@@ -311,6 +335,12 @@ def is_complete(row: bytes) -> bool:
     return bool(row[_CHECK.size + 1] & _COMPLETE)
 
 
+_UNREADABLE = (
+    *(ValueError, TypeError, LookupError, AttributeError, OverflowError),
+    *(zlib.error, msgspec.MsgspecError),
+)
+
+
 def unpack(key: str, row: bytes) -> Entry:
     """The stored response that an admitted row tells of.
 
@@ -334,7 +364,15 @@ def unpack(key: str, row: bytes) -> Entry:
         sums = array("I", row[_BODY + size :])
         if len(sums) != segments.count:
             raise ValueError("a checksum for each segment is not there")
-    except (ValueError, TypeError, LookupError, OverflowError, zlib.error, msgspec.MsgspecError) as problem:
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        OverflowError,
+        zlib.error,
+        msgspec.MsgspecError,
+    ) as problem:
         raise BlobDamaged(f"the row of a stored response cannot be read: {problem}") from problem
     return Entry(
         key=key,
