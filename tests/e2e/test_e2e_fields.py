@@ -70,6 +70,7 @@ async def test_miss_pending_and_hit_have_the_same_fields(
     headers: list[tuple[str, str]], edge: Edge, source: Source, asset: str
 ) -> None:
     answers = {}
+    now = int(time.time()) - 1
     for state in ("miss", "pending", "hit"):
         one = f"{state}/{asset}"
         add(
@@ -79,7 +80,7 @@ async def test_miss_pending_and_hit_have_the_same_fields(
             N,
             etag='"same"',
             digest=False,
-            date=int(time.time()) - 1,
+            date=now,
             headers=[("X-Unheard-Of", "kept; as=it is"), ("Vary", "Accept-Language"), ("Link", "<a>, <b>")],
         )
         reply = await ask_in(state, edge, source, one, headers)

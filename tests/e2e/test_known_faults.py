@@ -198,9 +198,9 @@ async def test_10_after_a_failure_the_other_source_is_taken(
     bad, good = sources
     bad.fault(None, failure)
     expected = good.assets["a"].content("a")
-    for _ in range(2):  # a wrong digest may spoil the first answer, never the second
+    for _ in range(2):  # a wrong digest is known only at the end: it cuts the first answer short
         reply = await edge.get("a")
-        assert reply.body == expected[: len(reply.body)]
+        assert reply.body == expected or reply.end == "short"
         await edge.idle()
     assert (reply.end, reply.body) == ("complete", expected)
     if bad.requests:
@@ -222,6 +222,7 @@ async def test_11_full_disk_does_not_cut_transfers(tmp_path: Path, start_edge: S
                 assert (reply.status, reply.end) == (200, "complete")
                 assert reply.body == source.assets[name].content(name)
             assert (await edge.ask("/healthz")).status == 200
+            await edge.idle()
             assert (await edge.get("small")).cache == "hit"
 
 

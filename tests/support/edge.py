@@ -81,6 +81,7 @@ class Edge:
         self.cache = directory / "edge"
         self.settings = settings(directory, sources, changes or {})
         self.log: list[str] = []
+        self.log_file: Path | None = None  # set before start: the log goes there, nothing reads it
         self.port = self.operator_port = 0
         self.ready_seconds = 0.0
         self._prefix = list(prefix)
@@ -101,7 +102,7 @@ class Edge:
         began = time.monotonic()
         self._process = subprocess.Popen(
             [*self._prefix, sys.executable, "-m", "distributor", "serve", "--config", str(config)],
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if self.log_file is None else self.log_file.open("wb"),
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             cwd=ROOT,
@@ -121,6 +122,9 @@ class Edge:
         return self
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
+        if self.log_file is not None:
+            self._await_ready_in(self.log_file, process)
+            return
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
@@ -129,6 +133,15 @@ class Edge:
                 if not self._ready.is_set() and _is_ready(text):
                     self._ready_line = text
                     self._ready.set()
+        self._ready.set()
+
+    def _await_ready_in(self, path: Path, process: subprocess.Popen[bytes]) -> None:
+        while process.poll() is None and not self._ready.is_set():
+            for text in path.read_text(errors="replace").splitlines():
+                if _is_ready(text):
+                    self._ready_line = text
+                    self._ready.set()
+            time.sleep(0.01)
         self._ready.set()
 
     def _ready_line_now(self) -> str | None:

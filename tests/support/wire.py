@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 End = Literal["complete", "short", "closed"]
-TIMEOUT = 30.0
+TIMEOUT = 15.0
 
 
 @dataclass
