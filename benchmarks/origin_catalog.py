@@ -120,7 +120,7 @@ QUERIES = {
     "no filter": query(),
     "volume (online)": query(volume_s_names="nodeum"),
     "volume (tape)": query(volume_s_names="MTC631"),
-    "volume and extension": query(volume_s_names="nodeum", file_extension="mov"),
+    "volume and extension": query(volume_s_names="nodeum", file_extension="ari"),
     "tape and extension": query(volume_s_names="MTC631", file_extension="ari"),
     "word": query("reload"),
     "rare word": query("0000143000"),

@@ -46,8 +46,9 @@ _SCHEMA = (
     "CREATE INDEX IF NOT EXISTS entries_path ON entries (storage_n, path, id)",
     "CREATE INDEX IF NOT EXISTS entries_base ON entries (base, id)",
     "CREATE INDEX IF NOT EXISTS entries_size ON entries (size, id)",
-    "CREATE INDEX IF NOT EXISTS entries_modified ON entries (modified_ms, id)",
-    "CREATE INDEX IF NOT EXISTS entries_cached ON entries (cached_ms, id)",
+    "CREATE INDEX IF NOT EXISTS entries_modified ON entries (modified_ms, id, size)",
+    "CREATE INDEX IF NOT EXISTS entries_cached ON entries (cached_ms, size)",
+    "CREATE INDEX IF NOT EXISTS entries_extension ON entries (extension, size)",
     "CREATE INDEX IF NOT EXISTS entries_content ON entries (sha256, path, size)",
     "CREATE INDEX IF NOT EXISTS entries_sha1 ON entries (sha1, id) WHERE sha1 IS NOT NULL",
     """
@@ -57,10 +58,18 @@ _SCHEMA = (
         path TEXT NOT NULL,
         size INTEGER NOT NULL,
         file_n INTEGER NOT NULL,
+        primary_n INTEGER NOT NULL,
+        modified_ms INTEGER NOT NULL,
+        base TEXT NOT NULL,
         PRIMARY KEY (id, storage_n)
     ) WITHOUT ROWID""",
-    "CREATE INDEX IF NOT EXISTS entry_volumes_storage ON entry_volumes (storage_n, id, size)",
+    # An order of its own for each volume: what lies on one tape is seldom spread evenly over all.
+    "CREATE INDEX IF NOT EXISTS entry_volumes_storage ON entry_volumes (storage_n, primary_n, id, size)",
+    "CREATE INDEX IF NOT EXISTS entry_volumes_size ON entry_volumes (storage_n, size, id)",
+    "CREATE INDEX IF NOT EXISTS entry_volumes_modified ON entry_volumes (storage_n, modified_ms, id)",
+    "CREATE INDEX IF NOT EXISTS entry_volumes_base ON entry_volumes (storage_n, base, id)",
     "CREATE INDEX IF NOT EXISTS entry_volumes_path ON entry_volumes (storage_n, path, id)",
+    "CREATE TABLE IF NOT EXISTS entry_total (entries INTEGER NOT NULL)",
     "CREATE TABLE IF NOT EXISTS entry_words (id INTEGER PRIMARY KEY, text TEXT NOT NULL)",
     # Words are folded before they come here, so `ascii` splits at blanks and at nothing else.
     """
@@ -151,6 +160,7 @@ _SETTLE = (
     f"""
     INSERT OR IGNORE INTO s_new SELECT f.n FROM search_dirty d CROSS JOIN files f ON f.n = d.n
         WHERE f.sha256 IS NULL AND f.state IN {_READABLE}""",
+    "UPDATE entry_total SET entries = entries - (SELECT count(*) FROM s_old) + (SELECT count(*) FROM s_new)",
     "DELETE FROM entry_volumes WHERE id IN (SELECT id FROM s_old)",
     "DELETE FROM entries WHERE id IN (SELECT id FROM s_old)",
     """
@@ -161,19 +171,19 @@ _SETTLE = (
             f.path, f.sha256, f.sha1
         FROM s_new CROSS JOIN files f ON f.n = s_new.id""",
     f"""
-    INSERT INTO entry_volumes (id, storage_n, path, size, file_n)
-        SELECT e.id, f.storage_n, f.path, f.size, f.n
+    INSERT INTO entry_volumes (id, storage_n, path, size, file_n, primary_n, modified_ms, base)
+        SELECT e.id, f.storage_n, f.path, f.size, f.n, e.storage_n, e.modified_ms, e.base
         FROM s_new CROSS JOIN entries e ON e.id = s_new.id
             CROSS JOIN files f INDEXED BY files_sha256
                 ON f.sha256 = e.sha256 AND f.path = e.path AND f.size = e.size
         WHERE f.state IN {_READABLE}
         UNION ALL
-        SELECT e.id, e.storage_n, e.path, e.size, e.id
+        SELECT e.id, e.storage_n, e.path, e.size, e.id, e.storage_n, e.modified_ms, e.base
         FROM s_new CROSS JOIN entries e ON e.id = s_new.id WHERE e.sha256 IS NULL""",
     # `min` makes the bare column `path` that of the same row (SQLite's rule for bare columns).
     f"""
-    INSERT OR IGNORE INTO entry_volumes (id, storage_n, path, size, file_n)
-        SELECT e.id, f.storage_n, f.path, f.size, min(f.n)
+    INSERT OR IGNORE INTO entry_volumes (id, storage_n, path, size, file_n, primary_n, modified_ms, base)
+        SELECT e.id, f.storage_n, f.path, f.size, min(f.n), e.storage_n, e.modified_ms, e.base
         FROM s_content c CROSS JOIN entries e INDEXED BY entries_content
             ON e.sha256 = c.sha256 AND e.size = c.size
             CROSS JOIN files f INDEXED BY files_sha256 ON f.sha256 = c.sha256 AND f.size = c.size
@@ -261,6 +271,8 @@ async def install(connection: AsyncConnection) -> None:
         await connection.exec_driver_sql(statement)
     empty = "SELECT NOT EXISTS (SELECT 1 FROM entries) AND NOT EXISTS (SELECT 1 FROM folders)"
     if (await connection.exec_driver_sql(empty)).scalar_one():
+        await connection.exec_driver_sql("DELETE FROM entry_total")
+        await connection.exec_driver_sql("INSERT INTO entry_total VALUES (0)")
         await mark_all(connection)
 
 

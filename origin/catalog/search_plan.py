@@ -33,9 +33,13 @@ class Driver:
 
 @dataclass(slots=True)
 class Plan:
-    """match: FTS5 expression, None when words ask nothing; texts: the same condition for one row."""
+    """match: FTS5 expression, None when words ask nothing; texts: the same condition for one row.
+
+    volume  number of a storage that all matches must lie on; None when there is none, or a choice
+    """
 
     match: str | None = None
+    volume: int | None = None
     texts: list[Test] = field(default_factory=list)
     tests: list[Test] = field(default_factory=list)
     drivers: list[Driver] = field(default_factory=list)
@@ -105,6 +109,8 @@ def _add_volumes(plan: Plan, matches: list[str], wanted: Filter, names: Mapping[
     if not chosen:
         plan.nothing = True
         return
+    if len(chosen) == 1:
+        plan.volume = min(chosen)
     matches.append(" OR ".join(f'"{volume_word(n)}"' for n in sorted(chosen)))
     plan.texts.append(_any([Test(_ON_VOLUME, (n,)) for n in sorted(chosen)]))
 

@@ -4,8 +4,8 @@ stop the event loop. No walk uses OFFSET: a page is what comes after a (sort val
 How a page is found:
 - few candidates (one of the plan's drivers lists at most FEW): they are tested and sorted;
 - by id with words: the full-text index gives its matches in that order;
-- else the index of the sort order is walked from the mark, each row tested. Where matches are sparse
-  there (WALK rows gave no full page), all matches are sorted instead.
+- else the index of the sort order, of one volume if one is asked for, is walked from the mark, each row
+  tested. Where matches are sparse there (WALK seconds gave no full page), all matches are sorted instead.
 """
 
 # ruff: noqa: S608  (every f-string below joins constants; all values are bound)
@@ -13,12 +13,13 @@ How a page is found:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -37,7 +38,7 @@ THREADS = 2
 WAITING = 64  # searches in line; more are told to come again
 COUNTED = 10_000  # matches are counted so far and no farther
 FEW = 20_000
-WALK = 20_000
+WALK = 0.015  # seconds
 DEADLINE = 10.0  # seconds a search may take
 _DAY_MS = 86_400_000
 
@@ -178,6 +179,7 @@ class _Hunt:
         self.query = query
         self.plan = plan
         self.names = names
+        self.deadline = time.monotonic() + DEADLINE
         self._few: Driver | None = None
         self._chosen = False
 
@@ -218,7 +220,7 @@ class _Hunt:
     def count(self) -> int | None:
         plan = self.plan
         if not plan.drivers and not plan.texts and not plan.tests:
-            return int(self.connection.execute("SELECT count(*) FROM entry_words").fetchone()[0])
+            return int(self.connection.execute("SELECT entries FROM entry_total").fetchone()[0])
         driver = self.few() or (plan.drivers[0] if plan.drivers else None)
         tests, _ = self.tests(driver)
         if driver is not None and not tests:  # candidates are the matches: no need to look at them
@@ -238,12 +240,26 @@ class _Hunt:
             return self._sorted(few, after, rows, skip)
         if self.query.sort is Sort.ID and self.plan.match is not None:
             return self._by_words(after, rows, skip)
-        if self.query.sort is Sort.PATH:
-            return self._by_path(after, rows, skip)
-        found, whole = self._walk(after, rows, skip)
-        if not whole and self.plan.drivers:
+        walk = self._by_path if self.query.sort is Sort.PATH else self._walk
+        if self.plan.drivers:
+            with contextlib.suppress(_Interrupted), self.limited(WALK):
+                return walk(after, rows, skip)
             return self._sorted(self.plan.drivers[0], after, rows, skip)
-        return found if whole else self._walk(after, rows, skip, bounded=False)[0]
+        return walk(after, rows, skip)
+
+    @contextlib.contextmanager
+    def limited(self, seconds: float) -> Iterator[None]:
+        """Raise _Interrupted when what is done inside takes longer."""
+        end = time.monotonic() + seconds
+        self.connection.set_progress_handler(lambda: time.monotonic() > end, 1_000)
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if time.monotonic() <= end:
+                raise
+            raise _Interrupted from error
+        finally:
+            self.connection.set_progress_handler(lambda: time.monotonic() > self.deadline, 100_000)
 
     def _sorted(self, driver: Driver, after: Mark | None, rows: int, skip: int) -> list[tuple[int, Any]]:
         source, params = self.source(driver)
@@ -257,19 +273,20 @@ class _Hunt:
     def _sorted_by_path(
         self, source: str, params: list[Param], after: Mark | None, rows: int, skip: int
     ) -> list[tuple[int, Any]]:
-        names = self.names
-        found = [
-            ((f"{names.get(storage, '')}/", path, id), id)
-            for id, storage, path in self.connection.execute(
-                f"SELECT e.id, e.storage_n, e.path {source}", params
-            )
-        ]
-        found.sort(reverse=self.query.descending)
+        places = {n: f"{name}/" for n, name in self.names.items()}
+        self.connection.create_function("place", 1, lambda n: places.get(n, ""), deterministic=True)
+        condition, marks = "", []
+        sign, direction = ("<", " DESC") if self.query.descending else (">", "")
         if after is not None:
             place, _, path = str(after.key).partition("\0")
-            mark = (place, path, after.id)
-            found = [f for f in found if (f[0] < mark if self.query.descending else f[0] > mark)]
-        return [(id, f"{key[0]}\0{key[1]}") for key, id in found[skip : skip + rows]]
+            condition = f" AND (place(e.storage_n), e.path, e.id) {sign} (?, ?, ?)"
+            marks = [place, path, after.id]
+        sql = (
+            f"SELECT e.id, place(e.storage_n), e.path {source}{condition}"
+            f" ORDER BY 2{direction}, 3{direction}, 1{direction} LIMIT ? OFFSET ?"
+        )
+        found = self.connection.execute(sql, [*params, *marks, rows, skip]).fetchall()
+        return [(id, f"{place}\0{path}") for id, place, path in found]
 
     def _by_words(self, after: Mark | None, rows: int, skip: int) -> list[tuple[int, Any]]:
         driver = self.by_words()
@@ -285,26 +302,22 @@ class _Hunt:
         marks = [] if after is None else [after.id]
         return self.connection.execute(sql, [*driver.params, *marks, *params, rows, skip]).fetchall()
 
-    def _walk(
-        self, after: Mark | None, rows: int, skip: int, *, bounded: bool = True
-    ) -> tuple[list[tuple[int, Any]], bool]:
-        """Return what was found, and whether that is all there is up to `rows`."""
-        key = _KEYS[self.query.sort]
+    def _walk(self, after: Mark | None, rows: int, skip: int) -> list[tuple[int, Any]]:
+        sort, volume = self.query.sort, self.plan.volume
         tests, params = self.tests(None)
-        condition, marks = self._after(key, after)
-        order = self._order(key)
-        if not tests or not bounded:
-            sql = (
-                f"SELECT e.id, {key} FROM entries e {_BY[self.query.sort]} WHERE 1{condition}{tests}"
-                f" ORDER BY {order} LIMIT ? OFFSET ?"
-            )
-            return self.connection.execute(sql, [*marks, *params, rows, skip]).fetchall(), True
-        inner = (
-            f"SELECT * FROM entries e {_BY[self.query.sort]} WHERE 1{condition} ORDER BY {order} LIMIT {WALK}"
-        )
-        sql = f"SELECT e.id, {key} FROM ({inner}) e WHERE 1{tests} LIMIT ? OFFSET ?"
-        found = self.connection.execute(sql, [*marks, *params, rows, skip]).fetchall()
-        return found, len(found) == rows
+        if volume is not None and sort in _BY_VOLUME:
+            key = _BY_VOLUME[sort].replace("e.", "v.")
+            source = f"entry_volumes v {_INDEX_OF_VOLUME[sort]} CROSS JOIN entries e ON e.id = v.id"
+            condition, marks = self._after(key, after, "v.id")
+            order = self._order(key, "v.id")
+            condition, marks = f" AND v.storage_n = ?{condition}", [volume, *marks]
+        else:
+            key = _KEYS[sort]
+            source = f"entries e {_BY[sort]}"
+            condition, marks = self._after(key, after)
+            order = self._order(key)
+        sql = f"SELECT e.id, {key} FROM {source} WHERE 1{condition}{tests} ORDER BY {order} LIMIT ? OFFSET ?"
+        return self.connection.execute(sql, [*marks, *params, rows, skip]).fetchall()
 
     def _by_path(self, after: Mark | None, rows: int, skip: int) -> list[tuple[int, Any]]:
         """Walk storage by storage, in the order of their names."""
@@ -313,7 +326,7 @@ class _Hunt:
         place, _, path = str(after.key).partition("\0") if after is not None else ("", "", "")
         found: list[tuple[int, Any]] = []
         order = "e.path DESC, e.id DESC" if down else "e.path, e.id"
-        for name, n in sorted(((f"{name}/", n) for n, name in self.names.items()), reverse=down):
+        for name, n in sorted(self._primaries(), reverse=down):
             if len(found) >= rows:
                 break
             condition, marks = "", []
@@ -334,17 +347,26 @@ class _Hunt:
             found += [(id, f"{name}\0{own}") for id, own in part[skipped:]]
         return found
 
-    def _after(self, key: str, after: Mark | None) -> tuple[str, list[Param]]:
+    def _primaries(self) -> list[tuple[str, int]]:
+        """Return (place, number) of the storages whose entries can match; fewer, with a volume asked for."""
+        places = [(f"{name}/", n) for n, name in self.names.items()]
+        if self.plan.volume is None:
+            return places
+        some = "SELECT EXISTS (SELECT 1 FROM entry_volumes WHERE storage_n = ? AND primary_n = ?)"
+        volume = self.plan.volume
+        return [p for p in places if self.connection.execute(some, (volume, p[1])).fetchone()[0]]
+
+    def _after(self, key: str, after: Mark | None, id: str = "e.id") -> tuple[str, list[Param]]:
         if after is None:
             return "", []
         sign = "<" if self.query.descending else ">"
         if self.query.sort is Sort.ID or after.key is None:
-            return f" AND e.id {sign} ?", [after.id]
-        return f" AND ({key}, e.id) {sign} (?, ?)", [after.key, after.id]
+            return f" AND {id} {sign} ?", [after.id]
+        return f" AND ({key}, {id}) {sign} (?, ?)", [after.key, after.id]
 
-    def _order(self, key: str) -> str:
+    def _order(self, key: str, id: str = "e.id") -> str:
         direction = " DESC" if self.query.descending else ""
-        return f"{key}{direction}, e.id{direction}" if self.query.sort is not Sort.ID else f"e.id{direction}"
+        return f"{key}{direction}, {id}{direction}" if self.query.sort is not Sort.ID else f"{id}{direction}"
 
 
 _KEYS = {Sort.ID: "NULL", Sort.NAME: "e.base", Sort.SIZE: "e.size", Sort.MODIFIED: "e.modified_ms"}
@@ -354,6 +376,16 @@ _BY = {
     Sort.SIZE: "INDEXED BY entries_size",
     Sort.MODIFIED: "INDEXED BY entries_modified",
 }
+_BY_VOLUME = {sort: key for sort, key in _KEYS.items() if sort is not Sort.ID}
+_INDEX_OF_VOLUME = {
+    Sort.NAME: "INDEXED BY entry_volumes_base",
+    Sort.SIZE: "INDEXED BY entry_volumes_size",
+    Sort.MODIFIED: "INDEXED BY entry_volumes_modified",
+}
+
+
+class _Interrupted(Exception):
+    """A walk took too long: another way is taken."""
 
 
 def _search(
@@ -429,6 +461,8 @@ def _facets(hunt: _Hunt, window: Window) -> Facets:
     driver = hunt.few() or hunt.by_words()
     source, params = hunt.source(driver)
     wanted = window.facets
+    if driver is None and not hunt.tests(None)[0]:
+        return _all_facets(hunt, window)
     columns = {
         Field.EXTENSION: "e.extension",
         Field.SIZE: _classes("e.size", SIZE_CLASSES, 1),
@@ -455,6 +489,48 @@ def _facets(hunt: _Hunt, window: Window) -> Facets:
             Field.VOLUME, _volumes(hunt, driver, source, params), window.facet_limit
         )
     return Facets(total, size, {facet: buckets[facet] for facet in wanted})
+
+
+_TOTALS = "SELECT count(*), coalesce(sum(max(size, 0)), 0) FROM entries"
+
+
+def _all_facets(hunt: _Hunt, window: Window) -> Facets:
+    """Of the whole catalog: each facet is one run over an index that has all it needs."""
+    buckets: dict[Field, tuple[Bucket, ...]] = {}
+    run = hunt.connection.execute
+    for facet in window.facets:
+        if facet is Field.VOLUME:
+            found = _volumes(hunt, None, "", [])
+        elif facet is Field.EXTENSION:
+            sql = "SELECT extension, count(*), sum(max(size, 0)) FROM entries INDEXED BY entries_extension"
+            found = [Bucket(_val(facet, key), n, size) for key, n, size in run(f"{sql} GROUP BY 1")]
+        elif facet is Field.CACHED:
+            parts = [(True, "cached_ms > -1e18"), (False, "cached_ms IS NULL")]
+            sql = f"{_TOTALS} INDEXED BY entries_cached WHERE"
+            found = [Bucket(value, *run(f"{sql} {test}").fetchone()) for value, test in parts]
+        else:
+            found = _ranges(hunt, facet, window.now_ms)
+        buckets[facet] = _first(facet, [b for b in found if b.files_count], window.facet_limit)
+    total, size = run(f"{_TOTALS} INDEXED BY entries_extension").fetchone()
+    return Facets(total, size, buckets)
+
+
+def _ranges(hunt: _Hunt, facet: Field, now_ms: int) -> list[Bucket]:
+    """One range of the index for each class of size or age."""
+    by_size = facet is Field.SIZE
+    classes = SIZE_CLASSES if by_size else AGE_CLASSES
+    column, index = ("size", "entries_size") if by_size else ("modified_ms", "entries_modified")
+    found, low, high = [], -(2**62), 2**62
+    for name, bound in classes:
+        if by_size:
+            start, end = low, high if bound is None else bound - 1
+            low = end + 1
+        else:
+            start, end = low if bound is None else now_ms - bound * _DAY_MS + 1, high
+            high = start - 1
+        sql = f"{_TOTALS} INDEXED BY {index} WHERE {column} BETWEEN ? AND ?"
+        found.append(Bucket(name, *hunt.connection.execute(sql, [start, end]).fetchone()))
+    return found
 
 
 def _volumes(hunt: _Hunt, driver: Driver | None, source: str, params: list[Param]) -> list[Bucket]:

@@ -196,3 +196,56 @@ chunks = sa.Table(
     sa.Column("first", _BIG, primary_key=True),
     sa.Column("last", _BIG, primary_key=True),  # one past the end
 )
+
+# Tasks: what is to be done again and again; each run is a job. `run_n`: the last run's job.
+tasks = sa.Table(
+    "tasks",
+    metadata,
+    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.Text, nullable=False, index=True),
+    sa.Column("user", sa.Text, nullable=False, index=True),
+    sa.Column("modified_by", sa.Text, nullable=False),
+    sa.Column("created_ms", _BIG, nullable=False),
+    sa.Column("modified_ms", _BIG, nullable=False),
+    sa.Column("fields", sa.JSON, nullable=False),
+    sa.Column("run_n", _BIG),
+    sa.Column("deleting", sa.Boolean, nullable=False),
+)
+
+task_ends = sa.Table(
+    "task_ends",
+    metadata,
+    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("task_n", _BIG, sa.ForeignKey("tasks.n", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("kind", sa.Text, nullable=False),  # source, destination
+    sa.Column("end", sa.JSON, nullable=False),
+)
+
+# Runs outlive their tasks: `fields` is the task as it was.
+task_runs = sa.Table(
+    "task_runs",
+    metadata,
+    sa.Column("job_n", _BIG, sa.ForeignKey("jobs.n", ondelete="CASCADE"), primary_key=True),
+    sa.Column("task_n", _BIG, nullable=False, index=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("fields", sa.JSON, nullable=False),
+    sa.Column("files", _BIG, nullable=False),
+    sa.Column("done", _BIG, nullable=False),
+    sa.Column("ended", _BIG, nullable=False),
+    sa.Column("failed", _BIG, nullable=False),
+)
+
+task_files = sa.Table(
+    "task_files",
+    metadata,
+    sa.Column("job_n", _BIG, sa.ForeignKey("jobs.n", ondelete="CASCADE"), primary_key=True),
+    sa.Column("place", _BIG, primary_key=True),
+    sa.Column("file_n", _BIG, nullable=False),
+    sa.Column("storage_n", _BIG, nullable=False),
+    sa.Column("path", _PATH, nullable=False),
+    sa.Column("size", _BIG, nullable=False),
+    sa.Column("target_n", _BIG),
+    sa.Column("target", _PATH),
+    sa.Column("result", sa.Text, nullable=False),
+    sa.Column("message", sa.Text),
+)

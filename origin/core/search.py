@@ -230,7 +230,7 @@ _EPOCH = datetime.date(1970, 1, 1)
 
 def _range(name: Field, text: str, context: str) -> Range:
     def unit(part: str) -> Range:
-        return _number(part, context) if name is Field.SIZE else _moment(part, context)
+        return _number(part, context) if name is Field.SIZE else moment(part, context)
 
     text = text.strip()
     low, dots, high = text.partition("..")
@@ -259,7 +259,7 @@ def _number(text: str, context: str) -> Range:
     return Range(value, value)
 
 
-def _moment(text: str, context: str) -> Range:
+def moment(text: str, context: str) -> Range:
     """Return the ms from the first to the last of the unit that is named: a year, …, a second, a ms."""
     match = _MOMENT.fullmatch(text)
     try:
