@@ -37,6 +37,8 @@ from origin.services import (
     Imports,
     Items,
     Jobs,
+    Limiter,
+    Notifications,
     Relocations,
     Scans,
     Services,
@@ -47,6 +49,7 @@ from origin.services import (
 from origin.workers.copy import CopyFile
 from origin.workers.delete import DeleteFile
 from origin.workers.import_item import ImportItem
+from origin.workers.notifier import Notifier
 from origin.workers.runner import Runner
 
 log = logging.getLogger("origin")
@@ -73,6 +76,7 @@ class Origin:
         self._cors = Cors(config.cors)
         self._database: Database | None = None
         self._runner: Runner | None = None
+        self._notifier: Notifier | None = None
         self._web: web.ServerRunner | None = None
         self._server: OriginServer | None = None
         self._upkeep: asyncio.Task[None] | None = None
@@ -104,7 +108,12 @@ class Origin:
             relocations=Relocations(database, access, storages, files, jobs),
             imports=Imports(database, storages, files, jobs),
             scans=Scans(database, clock, access, storages, files),
+            notifications=Notifications(database, clock, hosts=config.notification_hosts),
             slots=Slots(),
+            limiter=Limiter(
+                config.rate_limit.requests if config.rate_limit else None,
+                config.rate_limit.per if config.rate_limit else 60.0,
+            ),
         )
         return Runner(
             database,
@@ -152,6 +161,8 @@ class Origin:
         await self._open_storages()
         await self.services.files.hasher.start()
         self.services.scans.start()
+        self._notifier = Notifier(self.services.notifications, self.services.jobs)
+        self._notifier.start()
         await self._runner.start()
         self._upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
         self._dispatch = self._mounts()
@@ -236,6 +247,9 @@ class Origin:
         if self._runner is not None:
             await self._runner.stop()
             await self.services.scans.stop()
+            if self._notifier is not None:
+                await self._notifier.stop()
+                self._notifier = None
             await self.services.files.hasher.stop()
             self._runner = None
         if self._database is not None:
@@ -286,6 +300,10 @@ class Origin:
         if isinstance(request, OriginRequest):
             request.id = request.id or secrets.token_hex(8)  # of what could not be read as a request
             response.headers["X-Request-Id"] = request.id
+            if request.left is not None:
+                response.headers["RateLimit-Limit"] = str(request.left.limit)
+                response.headers["RateLimit-Remaining"] = str(request.left.remaining)
+                response.headers["RateLimit-Reset"] = str(request.left.reset)
         protocol = request.protocol
         leaving = self._server is not None and self._server.draining
         if leaving or (isinstance(protocol, OriginProtocol) and protocol.half_closed):

@@ -1,6 +1,8 @@
-"""Who sends a request: its credentials, read once."""
+"""Who sends a request: its credentials, read once, and the limits on its requests."""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable
 
 from aiohttp import web
 
@@ -11,12 +13,41 @@ from origin.services import Services
 
 
 async def caller_of(request: web.Request, services: Services) -> Caller:
-    """Return the caller by the Authorization field. Raises Unauthenticated for bad or several ones."""
+    """Return the caller by the Authorization field, and count the request.
+
+    Raises Unauthenticated for bad or several credentials, TooMany past a limit.
+    """
     fields = request.headers.getall("Authorization", [])
     if len(fields) > 1:
         raise Unauthenticated("several credentials were sent")
-    caller = await services.access.authenticate(fields[0] if fields else None)
+    field = fields[0] if fields else None
+    return await admitted(
+        request, services, services.access.authenticate(field), known=services.access.is_known(field)
+    )
+
+
+async def admitted(
+    request: web.Request, services: Services, credentials: Awaitable[Caller], *, known: bool
+) -> Caller:
+    """Return the caller that `credentials` give, counted; for dialects with places of their own for them.
+
+    known  they were found good a moment ago, or there are none: failed logins of others do not matter
+    """
+    try:
+        if not known:
+            services.limiter.require_login(request.remote)
+        caller = await credentials
+    except Unauthenticated:
+        services.limiter.failed_login(request.remote)
+        raise
+    finally:
+        close = getattr(credentials, "close", None)
+        if close is not None:  # a coroutine that was refused before it began
+            close()
     note_caller(request, caller)
+    left = services.limiter.take(caller, request.remote)
+    if left is not None and isinstance(request, OriginRequest):
+        request.left = left
     return caller
 
 

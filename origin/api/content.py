@@ -15,7 +15,6 @@ while being sent, the connection is cut, for a mix must never end cleanly.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import os
@@ -261,7 +260,7 @@ async def _stream(
             await sender.write(preamble)
         await sender.span(span, last=span is parts[-1][1] and not closing)
     if closing:
-        await sender.check()
+        sender.check()
         await sender.write(closing)
     return response
 
@@ -283,7 +282,7 @@ class _Sender:
                 self._cut("the file became shorter while it was sent")
             offset += len(piece)
             if last and offset == span.stop:
-                await self.check()
+                self.check()
             await self.write(piece)
 
     async def _piece(self, offset: int, length: int) -> bytes | memoryview:
@@ -295,11 +294,11 @@ class _Sender:
                     return memoryview(buffer)[:count]
         return await self._content.reader.read(offset, length)
 
-    async def check(self) -> None:
+    def check(self) -> None:
         """Before the last byte: are these still the bytes that were begun?"""
         if self._descriptor is None:
             return
-        now = await asyncio.to_thread(os.fstat, self._descriptor)
+        now = os.fstat(self._descriptor)  # of an open file: answered from memory
         if (now.st_size, now.st_mtime_ns) != (self._content.size, self._content.mtime_ns):
             self._cut("the file changed while it was sent")
 

@@ -28,6 +28,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from origin.domain.model import ANONYMOUS, Caller
 from origin.errors import IncompleteBody
+from origin.services.limits import Left
 
 log = logging.getLogger("origin.http")
 
@@ -64,9 +65,10 @@ class OriginRequest(web.Request):
     answer_expected  "100-continue" was sent, and neither it nor an answer to it has gone out
     id               of the request, for logs and X-Request-Id
     dialect          that answers; caller: who asks, once known
+    left             of the caller's limit on requests; None: not limited
     """
 
-    ATTRS = web.Request.ATTRS | {"server", "began", "answer_expected", "id", "dialect", "caller"}
+    ATTRS = web.Request.ATTRS | {"server", "began", "answer_expected", "id", "dialect", "caller", "left"}
 
     server: OriginServer
     began: float
@@ -74,6 +76,7 @@ class OriginRequest(web.Request):
     id = ""
     dialect = "none"
     caller: Caller = ANONYMOUS
+    left: Left | None = None
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         self.server.prepare(self, response)

@@ -32,6 +32,7 @@ T = TypeVar("T")
 TEMPORARY = ".part-"  # names in the root that begin so are ours, and no path may
 BATCH = 512 * 1024  # bytes gathered for one trip to a thread
 _MAX_LINKS = 16
+_SMALL = 16 << 20  # bytes
 
 # Shared by all storages: more threads than disks only make them seek.
 _POOL = ThreadPoolExecutor(max_workers=16, thread_name_prefix="disk")
@@ -363,8 +364,10 @@ class LocalReader:
         return await _to_the_end(call)
 
     async def close(self) -> None:
-        # In a thread: closing the last descriptor of a large file that was replaced frees its blocks.
-        await _to_the_end(self.drop)
+        if self.stat.size < _SMALL:
+            self.drop()
+        else:  # closing the last descriptor of a large file that was replaced frees its blocks
+            await _to_the_end(self.drop)
 
     def drop(self) -> None:
         if not self._closed:

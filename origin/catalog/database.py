@@ -35,6 +35,15 @@ class Database:
         self._writer = writer
         self._reader = reader
         self._lock = lock
+        self._writes = 0
+
+    @property
+    def version(self) -> int | None:
+        """Changes with every commit; what was read before a change of it may be out of date.
+
+        None where other processes may write too, so that nothing read can be kept.
+        """
+        return None if self._lock is None else self._writes
 
     @classmethod
     async def open(cls, url: str) -> Database:
@@ -83,9 +92,12 @@ class Database:
         The search index is brought in line with changed Files as its last act.
         """
         with _translated():
-            async with self._writer.begin() as connection:
-                yield connection
-                await entries.settle(connection)
+            try:
+                async with self._writer.begin() as connection:
+                    yield connection
+                    await entries.settle(connection)
+            finally:
+                self._writes += 1
 
 
 @contextlib.contextmanager

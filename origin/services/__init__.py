@@ -11,6 +11,8 @@ from origin.services.files import Files
 from origin.services.imports import Imports
 from origin.services.items import Items
 from origin.services.jobs import Jobs
+from origin.services.limits import Limiter
+from origin.services.notifications import Notifications
 from origin.services.relocations import Relocations
 from origin.services.scans import Scans
 from origin.services.slots import Slots
@@ -23,6 +25,8 @@ __all__ = [
     "Imports",
     "Items",
     "Jobs",
+    "Limiter",
+    "Notifications",
     "Relocations",
     "Scans",
     "Services",
@@ -47,4 +51,6 @@ class Services:
     relocations: Relocations
     imports: Imports
     scans: Scans
+    notifications: Notifications
     slots: Slots
+    limiter: Limiter

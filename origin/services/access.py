@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import re
@@ -65,6 +66,20 @@ class Access:
         if rest or not scheme:
             raise Unauthenticated("this scheme is not known here")
         return await self.authenticate_token(scheme)
+
+    def is_known(self, authorization: str | None) -> bool:
+        """Whether these credentials were found good a moment ago, or there are none."""
+        if authorization is None:
+            return True
+        scheme, _, rest = authorization.strip().partition(" ")
+        if scheme.lower() == "basic":
+            with contextlib.suppress(binascii.Error, UnicodeDecodeError):
+                text = base64.b64decode(rest.strip(), validate=True).decode("utf-8")
+                name, _, password = text.partition(":")
+                return self._recall(self._remember_key("p", f"{name}\0{password}")) is not None
+            return False
+        secret = rest.strip() if scheme.lower() in ("bearer", "token") else scheme
+        return self._recall(self._remember_key("t", secret)) is not None
 
     async def authenticate_password(self, name: str, password: str) -> Caller:
         """Return the user with all its rights. A check is remembered for 60 s."""

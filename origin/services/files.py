@@ -7,8 +7,11 @@ lock of (storage, path) while bytes and row change together. Every call says who
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from origin.catalog import files as rows
 from origin.catalog import jobs as job_rows
@@ -38,6 +41,7 @@ from origin.services.publishing import Publisher, With
 from origin.services.storages import Storages
 
 DELETE_FILE = "DELETE_FILE"
+_KEPT = 4096  # rows remembered between two writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class Files:
         self._storages = storages
         self._jobs = jobs
         self._max_upload = max_upload
+        self._known: OrderedDict[Hashable, tuple[int | None, File | None]] = OrderedDict()
         self.locks = KeyedLocks()
         self.publisher = Publisher(database, clock, storages)
         self.hasher = Hasher(database, clock, storages)
@@ -243,8 +248,8 @@ class Files:
 
     async def get(self, caller: Caller, file_id: str, *, storage_id: str | None = None) -> File:
         """By id. storage_id: where it must lie. Raises NotFound, Unauthenticated, Forbidden."""
-        async with self._database.read() as connection:
-            file = await rows.get(connection, number_of(file_id) or 0)
+        n = number_of(file_id) or 0
+        file = await self._kept(n, lambda connection: rows.get(connection, n))
         if file is None or (storage_id is not None and file.storage_id != storage_id):
             raise NotFound("File", file_id)
         return self._readable(caller, file)
@@ -254,8 +259,8 @@ class Files:
         normal = paths.lookup_form(path)
         if storage_id is not None:
             storage = await self._storages.get(caller, storage_id)
-            async with self._database.read() as connection:
-                file = await rows.at_path(connection, storage.n, normal)
+            key = (storage.n, normal)
+            file = await self._kept(key, lambda connection: rows.at_path(connection, *key))
             if file is None:
                 raise NotFound("File", path)
             return self._readable(caller, file)
@@ -268,6 +273,22 @@ class Files:
         if len(found) > 1:
             raise Conflict("several storages have a file with this path", id=found[0].id, value=normal)
         return self._readable(caller, found[0])
+
+    async def _kept(
+        self, key: Hashable, look: Callable[[AsyncConnection], Awaitable[File | None]]
+    ) -> File | None:
+        """Return what `look` finds, from memory as long as nothing at all was written since."""
+        version = self._database.version
+        known = self._known.get(key)
+        if known is not None and known[0] == version and version is not None:
+            return known[1]
+        async with self._database.read() as connection:
+            file = await look(connection)
+        self._known[key] = (version, file)
+        self._known.move_to_end(key)
+        if len(self._known) > _KEPT:
+            self._known.popitem(last=False)
+        return file
 
     def _readable(self, caller: Caller, file: File) -> File:
         storage = self._storages.known(file.storage_n)

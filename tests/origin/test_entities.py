@@ -231,3 +231,12 @@ def test_merged_ranges_hold_the_same_bytes_and_none_touch(ranges: list[tuple[int
         b for first, last in merged for b in range(first, last)
     }
     assert all(left[1] < right[0] for left, right in itertools.pairwise(merged))
+
+
+async def test_row_is_read_once_until_anything_is_written(service: Service) -> None:
+    await service.put("media/a", b"x")
+    first = await service.file("a")
+    assert await service.file("a") is first
+    await service.services.files.create(await service.admin(), "VX-2", "elsewhere")
+    again = await service.file("a")
+    assert (again is not first, again == first) == (True, True)
