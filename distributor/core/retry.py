@@ -40,7 +40,7 @@ def after_failure(error: SourceError, failures: int, sources: int) -> Again | No
         return None
     if failures >= ROUNDS * sources:
         return None
-    return Again(pause_before(failures // sources))
+    return Again(pause_before((failures - 1) // sources))
 
 
 def failures_after(failures: int, gained: int) -> int:

@@ -346,7 +346,8 @@ class Fetch:
             if stored is not None and not stored.complete and not stored.detached:
                 bad = isinstance(self.error, DigestMismatch | VersionChanged | StoreError | RequestError)
                 dropped = bad or self._loose or self.tail is not None
-                if not dropped and resumable(stored.representation) and stored.segments.present:
+                usable = stored.length is not None and resumable(stored.representation)
+                if usable and not dropped and stored.segments.present:
                     await store.checkpoint(stored)
                 else:
                     await store.remove(stored)

@@ -55,12 +55,18 @@ class HttpExchange:
                 data = await self._response.content.readany()
         except TimeoutError:
             raise SourceStalled(source=self.source) from None
-        except aiohttp.ClientPayloadError as error:
-            raise BodyShort(type(error).__name__, source=self.source) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise SourceProtocol(type(error).__name__, source=self.source) from error
+            data = self._left_over()
+            if not data:
+                kind = BodyShort if isinstance(error, aiohttp.ClientPayloadError) else SourceProtocol
+                raise kind(type(error).__name__, source=self.source) from error
         self._observer.source_received(self.source, len(data))
         return data
+
+    def _left_over(self) -> bytes:
+        """What came before the body broke off: the public ways to it raise from then on."""
+        content = self._response.content
+        return content._read_nowait(-1) if content._buffer else b""
 
     def close(self) -> None:
         """See `ports.Exchange.close`."""

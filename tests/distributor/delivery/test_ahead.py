@@ -1,4 +1,4 @@
-"""Ranges ahead of the fill, and `fill: asked`: what is asked of the source, and that it is asked once (§5)."""
+"""Ranges ahead of the fill, and `fill: asked`: what the source is asked for, and that but once (§5)."""
 
 from __future__ import annotations
 
