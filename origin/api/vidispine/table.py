@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from origin.api.vidispine import documents as d
 from origin.api.vidispine import jobs, notifications, storages, system, transfers
-from origin.api.vidispine.calls import Endpoint, FileReference
+from origin.api.vidispine.calls import Endpoint, FileReference, Run
 from origin.api.vidispine.files import FileEndpoints
 from origin.api.vidispine.problems import Problem, not_found, not_offered
 from origin.api.vidispine.target import Target, is_id
+from origin.api.vidispine.wire import Schema
 
 Methods = Mapping[str, Endpoint]
 
@@ -30,26 +31,84 @@ class Route:
     rest: tuple[str, ...] = ()
 
 
+def _read_only(run: Run, schema: Schema | None, *scopes: str, open_to_all: bool = False) -> Methods:
+    return {"GET": Endpoint(run, schema, scopes, open_to_all=open_to_all)}
+
+
+STORAGES: Methods = {
+    "GET": Endpoint(storages.list_storages, d.STORAGE_LIST, ("stores/index",)),
+    "POST": Endpoint(storages.create, d.STORAGE, admin=True),
+}
+STORAGE: Mapping[str, Methods] = {
+    "": {
+        "GET": Endpoint(storages.show, d.STORAGE, ("stores/show",)),
+        "PUT": Endpoint(storages.update, d.STORAGE, admin=True),
+        "DELETE": Endpoint(storages.delete, None, admin=True),
+    },
+    "freespace": _read_only(storages.freespace, None, "stores/show"),
+    "status": _read_only(storages.status, None, "stores/show"),
+    "rescan": {"POST": Endpoint(storages.rescan, None, admin=True)},
+    "method": {
+        "GET": Endpoint(storages.list_methods, d.STORAGE_METHOD_LIST, ("stores/show",)),
+        "POST": Endpoint(storages.create_method, d.STORAGE_METHOD_LIST, admin=True),
+        "PUT": Endpoint(storages.update_or_create_method, d.STORAGE_METHOD_LIST, admin=True),
+    },
+}
+STORAGE_TYPE: Methods = {"PUT": Endpoint(storages.set_type, None, admin=True)}
+STORAGE_METHOD: Methods = {
+    "GET": Endpoint(storages.show_method, d.STORAGE_METHOD_LIST, ("stores/show",)),
+    "PUT": Endpoint(storages.update_method, d.STORAGE_METHOD_LIST, admin=True),
+    "DELETE": Endpoint(storages.delete_method, None, admin=True),
+}
+
+JOBS: Methods = {
+    "GET": Endpoint(jobs.list_jobs, d.JOB_LIST),
+    "DELETE": Endpoint(jobs.remove, None),
+}
+JOB: Mapping[str, Methods] = {
+    "": {
+        "GET": Endpoint(jobs.show, d.JOB_STATUS),
+        "PUT": Endpoint(jobs.set_priority, d.JOB_STATUS),
+        "DELETE": Endpoint(jobs.abort, d.JOB_STATUS),
+    },
+    "re-run": {"POST": Endpoint(jobs.run_again, d.JOB)},
+    "problem": _read_only(jobs.problems, d.JOB_PROBLEM_LIST),
+}
+NOTIFICATIONS: Methods = {
+    "GET": Endpoint(notifications.list_all, d.URI_LIST, ("notifications/index",)),
+    "POST": Endpoint(notifications.create, d.URI_LIST, ("notifications/create",)),
+}
+NOTIFICATION: Methods = {
+    "GET": Endpoint(notifications.show, d.NOTIFICATION, ("notifications/show",)),
+    "DELETE": Endpoint(notifications.delete, None, ("notifications/destroy",)),
+}
+ALL_PROBLEMS = _read_only(jobs.problems, d.JOB_PROBLEM_LIST)
+JOB_TYPES = _read_only(jobs.list_types, d.URI_LIST)
+ITEM = _read_only(transfers.show_item, d.ITEM, "items/show")
+TOKEN = _read_only(system.token, d.TOKEN)
+ONLINE = _read_only(system.is_online, None, open_to_all=True)
+SELFTEST = _read_only(system.selftest, None, open_to_all=True)
+
+
 class Routes:
-    """The table: from segments to endpoints."""
+    """From segments to endpoints."""
 
     def __init__(self, files: FileEndpoints) -> None:
-        index, show = ("files/index",), ("files/show",)
         create, update, destroy = ("files/create",), ("files/update",), ("files/destroy",)
         imports = ("items/create", "files/show")
         self.file_list: Methods = {
-            "GET": Endpoint(files.list, d.FILE_LIST, index, open_to_all=True),
+            "GET": Endpoint(files.list, d.FILE_LIST, ("files/index",), open_to_all=True),
             "POST": Endpoint(files.create, d.FILE_ID, create),
         }
-        self.importable: Methods = {"GET": Endpoint(files.importable, d.IMPORTABLE_LIST, ("stores/show",))}
+        self.importable = _read_only(files.importable, d.IMPORTABLE_LIST, "stores/show")
         self.file_upload: Methods = {"POST": Endpoint(files.upload, d.FILE_ID, create)}
         self.file: Mapping[str, Methods] = {
             "": {
-                "GET": Endpoint(files.show, d.FILE, show, open_to_all=True),
+                "GET": Endpoint(files.show, d.FILE, ("files/show",), open_to_all=True),
                 "DELETE": Endpoint(transfers.delete, d.JOB, destroy),
             },
             "data": {
-                "GET": Endpoint(files.data, None, show, open_to_all=True),
+                "GET": Endpoint(files.data, None, ("files/show",), open_to_all=True),
                 "POST": Endpoint(files.replace, d.FILE_ID, update),
             },
             "import": {"POST": Endpoint(transfers.import_file, d.JOB, imports)},
@@ -61,59 +120,6 @@ class Routes:
         self.file_package: Methods = {"POST": Endpoint(transfers.import_package, d.JOB, imports)}
         self.file_relocation: Methods = {"POST": Endpoint(transfers.relocate, d.JOB, update)}
         self.file_state: Methods = {"PUT": Endpoint(files.set_state, d.FILE_ID, update)}
-        read, listing = ("stores/show",), ("stores/index",)
-        self.storages: Methods = {
-            "GET": Endpoint(storages.list_storages, d.STORAGE_LIST, listing),
-            "POST": Endpoint(storages.create, d.STORAGE, admin=True),
-        }
-        self.storage: Mapping[str, Methods] = {
-            "": {
-                "GET": Endpoint(storages.show, d.STORAGE, read),
-                "PUT": Endpoint(storages.update, d.STORAGE, admin=True),
-                "DELETE": Endpoint(storages.delete, None, admin=True),
-            },
-            "freespace": {"GET": Endpoint(storages.freespace, None, read)},
-            "status": {"GET": Endpoint(storages.status, None, read)},
-            "rescan": {"POST": Endpoint(storages.rescan, None, admin=True)},
-            "method": {
-                "GET": Endpoint(storages.list_methods, d.STORAGE_METHOD_LIST, read),
-                "POST": Endpoint(storages.create_method, d.STORAGE_METHOD_LIST, admin=True),
-                "PUT": Endpoint(storages.update_or_create_method, d.STORAGE_METHOD_LIST, admin=True),
-            },
-        }
-        self.storage_type: Methods = {"PUT": Endpoint(storages.set_type, None, admin=True)}
-        self.storage_method: Methods = {
-            "GET": Endpoint(storages.show_method, d.STORAGE_METHOD_LIST, read),
-            "PUT": Endpoint(storages.update_method, d.STORAGE_METHOD_LIST, admin=True),
-            "DELETE": Endpoint(storages.delete_method, None, admin=True),
-        }
-        self.jobs: Methods = {
-            "GET": Endpoint(jobs.list_jobs, d.JOB_LIST),
-            "DELETE": Endpoint(jobs.remove, None),
-        }
-        self.job: Mapping[str, Methods] = {
-            "": {
-                "GET": Endpoint(jobs.show, d.JOB_STATUS),
-                "PUT": Endpoint(jobs.set_priority, d.JOB_STATUS),
-                "DELETE": Endpoint(jobs.abort, d.JOB_STATUS),
-            },
-            "re-run": {"POST": Endpoint(jobs.run_again, d.JOB)},
-            "problem": {"GET": Endpoint(jobs.problems, d.JOB_PROBLEM_LIST)},
-        }
-        self.all_problems: Methods = {"GET": Endpoint(jobs.problems, d.JOB_PROBLEM_LIST)}
-        self.job_types: Methods = {"GET": Endpoint(jobs.list_types, d.URI_LIST)}
-        self.item: Methods = {"GET": Endpoint(transfers.show_item, d.ITEM, ("items/show",))}
-        self.notifications: Methods = {
-            "GET": Endpoint(notifications.list_all, d.URI_LIST, ("notifications/index",)),
-            "POST": Endpoint(notifications.create, d.URI_LIST, ("notifications/create",)),
-        }
-        self.notification: Methods = {
-            "GET": Endpoint(notifications.show, d.NOTIFICATION, ("notifications/show",)),
-            "DELETE": Endpoint(notifications.delete, None, ("notifications/destroy",)),
-        }
-        self.token: Methods = {"GET": Endpoint(system.token, d.TOKEN)}
-        self.online: Methods = {"GET": Endpoint(system.is_online, None, open_to_all=True)}
-        self.selftest: Methods = {"GET": Endpoint(system.selftest, None, open_to_all=True)}
 
     def find(self, target: Target) -> Route:
         """Return the route. Raises Problem 404 for none, 501 for what the real system alone has."""
@@ -125,29 +131,29 @@ class Routes:
             case ("file", id, *rest) if target.api and is_id(id):
                 return self._file(target, None, FileReference("id", id), rest)
             case ("job",) if target.api:
-                return Route(self.jobs)
+                return Route(JOBS)
             case ("job", "problem") if target.api:
-                return Route(self.all_problems)
+                return Route(ALL_PROBLEMS)
             case ("job", id) if target.api and is_id(id):
-                return Route(self.job[""], rest=(id,))
-            case ("job", id, name) if target.api and is_id(id) and name in self.job:
-                return Route(self.job[name], rest=(id,))
+                return Route(JOB[""], rest=(id,))
+            case ("job", id, name) if target.api and is_id(id) and name in JOB:
+                return Route(JOB[name], rest=(id,))
             case ("jobtype",) if target.api:
-                return Route(self.job_types)
+                return Route(JOB_TYPES)
             case ("item", id) if target.api and is_id(id):
-                return Route(self.item, rest=(id,))
+                return Route(ITEM, rest=(id,))
             case ("notification",) if target.api:
-                return Route(self.notifications)
+                return Route(NOTIFICATIONS)
             case ("notification", id) if target.api and is_id(id):
-                return Route(self.notification, rest=(id,))
+                return Route(NOTIFICATION, rest=(id,))
             case ("token",) if target.api:
-                return Route(self.token)
+                return Route(TOKEN)
             case ("user", name, "token") if target.api:
-                return Route(self.token, rest=(name,))
+                return Route(TOKEN, rest=(name,))
             case ("APInoauth", "is-online"):
-                return Route(self.online)
+                return Route(ONLINE)
             case ("APInoauth", "selftest"):
-                return Route(self.selftest)
+                return Route(SELFTEST)
             case (name, *_) if target.api and name in _ROOT_NOT_OFFERED:
                 raise not_offered()
         raise _no_route(target)
@@ -160,19 +166,19 @@ class Routes:
             case ["importable"]:
                 return Route(self.importable, storage_id)
             case [] if storage_id is None:
-                return Route(self.storages)
+                return Route(STORAGES)
             case [name, *_] if storage_id is None and name in _ROOT_NOT_OFFERED:
                 raise not_offered()
             case _ if storage_id is None:
                 raise _no_route(target)
             case []:
-                return Route(self.storage[""], storage_id)
-            case [name] if name in self.storage:
-                return Route(self.storage[name], storage_id)
+                return Route(STORAGE[""], storage_id)
+            case [name] if name in STORAGE:
+                return Route(STORAGE[name], storage_id)
             case ["type", name]:
-                return Route(self.storage_type, storage_id, rest=(name,))
+                return Route(STORAGE_TYPE, storage_id, rest=(name,))
             case ["method", id]:
-                return Route(self.storage_method, storage_id, rest=(id,))
+                return Route(STORAGE_METHOD, storage_id, rest=(id,))
             case [name, *_] if name in _STORAGE_NOT_OFFERED:
                 raise not_offered()
         raise _no_route(target)

@@ -177,7 +177,9 @@ async def test_a_copy_cut_off_by_a_stop_goes_on_at_the_next_start(tmp_path: Path
 async def test_a_move_whose_source_changes_keeps_both(client: Client, tmp_path: Path) -> None:
     await client.upload("a", bytes(9000), label="1")
     id_ = (await client("POST", f"{COPY}?move=true&limitRate=6000")).json["jobId"]
-    await client.job(id_, until="STARTED")
+    async with asyncio.timeout(20):
+        while (await client("GET", f"/API/job/{id_}")).json.get("currentStep", {}).get("number") != 2:
+            await asyncio.sleep(0.02)
     (tmp_path / "media/a").write_bytes(b"changed meanwhile")
     job = await client.job(id_)
     assert job["status"] == "FAILED_TOTAL"
