@@ -100,6 +100,20 @@ class Reader(Protocol):
     async def close(self) -> None: ...
 
 
+class ChunkWriter(Protocol):
+    """Writes one range of a reserved temporary file."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Append to the range. Raises Invalid when it would go past its end."""
+        ...
+
+    async def seal(self) -> int:
+        """Make durable; return the offset one past the last byte written."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 class StorageBackend(Protocol):
     async def prepare(self, keep: frozenset[str] = frozenset()) -> int:
         """Make the root if need be; remove temporary files of a former run but those in `keep`.
@@ -131,4 +145,22 @@ class StorageBackend(Protocol):
 
     def scan(self) -> AsyncIterator[Stat]:
         """Every file below the root, in no order, hidden temporary names left out."""
+        ...
+
+    # Temporary files that outlive their Writer: uploads in chunks, copies that go on after a crash.
+
+    async def reserve(self, size: int) -> str:
+        """Make a temporary file of `size` bytes, without content; return its name."""
+        ...
+
+    async def chunk(self, temporary: str, offset: int, end: int) -> ChunkWriter:
+        """Return a writer for the bytes [offset, end). Raises NotFound when the file is gone."""
+        ...
+
+    async def adopt(self, temporary: str) -> Writer:
+        """Return a Writer whose bytes are those of the temporary file; its `seal` hashes them."""
+        ...
+
+    async def drop(self, temporary: str) -> None:
+        """Remove a temporary file; that it is gone is fine."""
         ...

@@ -257,7 +257,7 @@ def handler(services: Services) -> Handler:
             method = "GET" if request.method == "HEAD" else request.method
             endpoint = endpoints.get(method)
             if endpoint is None:
-                return method_not_allowed(*endpoints, *(["HEAD"] if "GET" in endpoints else []), "OPTIONS")
+                return method_not_allowed(request, *endpoints, *(["HEAD"] if "GET" in endpoints else []))
             arguments: Mapping[str, object] = dict(parse_qsl(raw_query(request), keep_blank_values=True))
             if method in ("POST", "PUT"):
                 arguments = await read_object(request)

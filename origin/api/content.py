@@ -60,7 +60,7 @@ def handler(services: Services) -> Handler:
                 return await _delete(services, caller, target)
         except OriginError as error:
             return plain_from(error)
-        return method_not_allowed("GET", "HEAD", "PUT", "DELETE", "OPTIONS")
+        return method_not_allowed(request, "GET", "HEAD", "PUT", "DELETE")
 
     return answer
 
@@ -90,21 +90,27 @@ async def _put(
     length = request.content_length
     sha256 = declared_sha256(request)
     if target.file_id is not None:
-        file = await services.files.replace(
-            caller, target.file_id, body_chunks(request), declared_length=length, sha256=sha256
-        )
+        async with services.slots.taken():
+            file = await services.files.replace(
+                caller, target.file_id, body_chunks(request), declared_length=length, sha256=sha256
+            )
     else:
         storage = await services.storages.find(caller, target.storage)
+        replace = not create_only
         try:
-            file = await services.files.upload(
-                caller,
-                storage.id,
-                target.path,
-                body_chunks(request),
-                declared_length=length,
-                sha256=sha256,
-                replace=not create_only,
+            await services.files.check_upload(
+                caller, storage.id, target.path, declared_length=length, replace=replace
             )
+            async with services.slots.taken():
+                file = await services.files.upload(
+                    caller,
+                    storage.id,
+                    target.path,
+                    body_chunks(request),
+                    declared_length=length,
+                    sha256=sha256,
+                    replace=replace,
+                )
         except AlreadyExists as error:
             return plain(412, str(error))
     storage = services.storages.known(file.storage_n)

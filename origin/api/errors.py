@@ -88,5 +88,9 @@ def plain_from(error: BaseException) -> web.Response:
     return plain(500, "the request failed here")
 
 
-def method_not_allowed(*allowed: str) -> web.Response:
-    return plain(405, "this path does not have that method", headers={"Allow": ", ".join(allowed)})
+def method_not_allowed(request: web.Request, *allowed: str) -> web.Response:
+    """Answer a method that a path does not have: 405, or 204 for OPTIONS, with `Allow`."""
+    allow = {"Allow": ", ".join((*allowed, "OPTIONS"))}
+    if request.method == "OPTIONS":
+        return web.Response(status=204, headers=allow)
+    return plain(405, "this path does not have that method", headers=allow)

@@ -21,7 +21,7 @@ def handler(
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if request.method not in ("GET", "HEAD"):
-            return method_not_allowed("GET", "HEAD", "OPTIONS")
+            return method_not_allowed(request, "GET", "HEAD")
         path = raw_path(request)
         if path == "/healthz":
             return _json({"status": "ok"})

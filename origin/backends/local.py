@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from origin.backends.disk import Disk, is_file, is_folder, is_link
 from origin.errors import Conflict, Invalid, NoRoom, NotFound, OriginError, StorageOffline
-from origin.ports import Digests, Reader, Space, Stat, Writer
+from origin.ports import ChunkWriter, Digests, Reader, Space, Stat, Writer
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ class LocalBackend:
     async def chunk(self, temporary: str, offset: int, end: int) -> ChunkWriter:
         """Return a writer for the bytes [offset, end) of a reserved file."""
         descriptor = await _to_the_end(lambda: self._reopen(temporary), self._disk.close)
-        return ChunkWriter(self, descriptor, offset, end)
+        return LocalChunkWriter(self, descriptor, offset, end)
 
     async def adopt(self, temporary: str) -> Writer:
         """Return a Writer whose bytes are those of a filled temporary file; `seal` hashes them."""
@@ -504,7 +504,7 @@ class LocalWriter:
 
 
 @dataclass(slots=True)
-class ChunkWriter:
+class LocalChunkWriter:
     """Writes one range of a reserved temporary file. Not hashed: `adopt` hashes the whole."""
 
     backend: LocalBackend

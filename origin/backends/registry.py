@@ -9,8 +9,9 @@ from urllib.parse import quote, unquote, urlsplit
 from origin.backends.disk import Disk
 from origin.backends.local import LocalBackend
 from origin.errors import Invalid
+from origin.ports import StorageBackend
 
-Maker = Callable[[str, str, Disk | None], LocalBackend]
+Maker = Callable[[str, str, Disk | None], StorageBackend]
 
 
 def directory_of(uri: str) -> Path:
@@ -45,7 +46,7 @@ def _local(uri: str, storage: str, disk: Disk | None) -> LocalBackend:
 BACKENDS: dict[str, Maker] = {"file": _local}
 
 
-def make_backend(uri: str, storage: str, disk: Disk | None = None) -> LocalBackend:
+def make_backend(uri: str, storage: str, disk: Disk | None = None) -> StorageBackend:
     """Return the backend for a URI. storage: its id, for messages; disk: None for the real one.
 
     Raises Invalid for a scheme that no backend has.

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from origin.backends.disk import Disk
-from origin.backends.local import LocalBackend
 from origin.backends.registry import directory_of, file_uri, make_backend
 from origin.catalog import files as file_rows
 from origin.catalog import storages as rows
@@ -23,7 +22,7 @@ from origin.domain.model import Caller, Method, Storage, Usage, is_reserved, num
 from origin.domain.rights import Verb
 from origin.domain.states import UNWRITABLE, StorageState, StorageType
 from origin.errors import Conflict, Forbidden, Invalid, NotFound, OriginError, StorageOffline
-from origin.ports import Clock, Space
+from origin.ports import Clock, Space, StorageBackend
 from origin.services.access import Access
 
 log = logging.getLogger("origin.storages")
@@ -59,7 +58,7 @@ class Storages:
         self._roots = tuple(roots)
         self._disk = disk
         self._all: dict[int, Storage] = {}
-        self._backends: dict[int, LocalBackend] = {}
+        self._backends: dict[int, StorageBackend] = {}
         self._changing = asyncio.Lock()
 
     async def load(self) -> None:
@@ -171,7 +170,7 @@ class Storages:
         sizes = {storage.n: await self.free(storage) for storage in fit}
         return max(fit, key=lambda storage: (sizes[storage.n], -storage.n))
 
-    def backend(self, storage: Storage) -> LocalBackend:
+    def backend(self, storage: Storage) -> StorageBackend:
         """Where its bytes go and come from: the first method that writes, else the first."""
         backend = self._backends.get(storage.n)
         if backend is None:

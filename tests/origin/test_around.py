@@ -138,3 +138,16 @@ async def test_query_is_never_logged(service: Service, caplog: pytest.LogCapture
         await service("GET", "/healthz?AUTH_TOKEN=hidden")
     assert "GET /healthz 200" in caplog.text
     assert "hidden" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/content/media/a", "GET, HEAD, PUT, DELETE, OPTIONS"),
+        ("/healthz", "GET, HEAD, OPTIONS"),
+        ("/admin/v1/users", "GET, POST, HEAD, OPTIONS"),
+    ],
+)
+async def test_options_says_what_a_path_has(service: Service, path: str, allow: str) -> None:
+    reply = await service("OPTIONS", path)
+    assert (reply.status, reply.headers["Allow"], reply.body) == (204, allow, b"")

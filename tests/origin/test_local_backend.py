@@ -9,7 +9,7 @@ import pytest
 
 from origin.backends.local import LocalBackend
 from origin.backends.registry import directory_of, file_uri, make_backend
-from origin.errors import Conflict, Invalid, NotFound, OriginError, StorageOffline
+from origin.errors import Invalid, NotFound, OriginError, StorageOffline
 
 
 @pytest.fixture
@@ -106,14 +106,6 @@ async def test_folders_fifos_and_sockets_are_no_files(backend: LocalBackend, tmp
     assert [stat.path async for stat in backend.scan()] == []
 
 
-async def test_publishing_without_replacing_leaves_what_is_there(backend: LocalBackend) -> None:
-    await put(backend, "d/a", b"one", replace=False)
-    with pytest.raises(Conflict):
-        await put(backend, "d/a", b"two", replace=False)
-    assert await get(backend, "d/a") == b"one"
-    assert [stat.path async for stat in backend.scan()] == ["d/a"]
-
-
 async def test_removing_takes_empty_folders_and_no_others(backend: LocalBackend, tmp_path: Path) -> None:
     await put(backend, "x/y/a", b"1")
     await put(backend, "x/b", b"2")
@@ -152,15 +144,6 @@ async def test_root_that_is_gone_is_offline(backend: LocalBackend, tmp_path: Pat
     ):
         with pytest.raises(StorageOffline):
             await call
-
-
-async def test_reader_goes_on_with_the_old_bytes_after_a_replacement(backend: LocalBackend) -> None:
-    await put(backend, "a", b"old")
-    reader = await backend.open("a")
-    await put(backend, "a", b"new")
-    assert await reader.read(0, 10) == b"old"
-    await reader.close()
-    assert await get(backend, "a") == b"new"
 
 
 @pytest.mark.parametrize(
