@@ -22,10 +22,12 @@ from origin.api.dispatch import Dispatch, Mount, raw_path
 from origin.api.errors import plain, plain_from
 from origin.api.logs import set_up
 from origin.api.metrics import Metrics
+from origin.api.nodeum import routes as nodeum
 from origin.api.protocol import OriginProtocol, OriginRequest, OriginServer, ServerLimits
 from origin.api.vidispine import routes as vidispine
 from origin.backends.disk import Disk
 from origin.catalog.database import Database
+from origin.catalog.searching import Searcher
 from origin.config import OriginConfig
 from origin.domain.model import ANONYMOUS, Storage
 from origin.domain.states import StorageState
@@ -41,16 +43,20 @@ from origin.services import (
     Notifications,
     Relocations,
     Scans,
+    Search,
     Services,
     Slots,
     Storages,
+    Tasks,
     Transfers,
+    Tree,
 )
 from origin.workers.copy import CopyFile
 from origin.workers.delete import DeleteFile
 from origin.workers.import_item import ImportItem
 from origin.workers.notifier import Notifier
 from origin.workers.runner import Runner
+from origin.workers.task import RunTask
 
 log = logging.getLogger("origin")
 access_log = logging.getLogger("origin.access")
@@ -75,6 +81,7 @@ class Origin:
         self._disk = disk
         self._cors = Cors(config.cors)
         self._database: Database | None = None
+        self._searcher: Searcher | None = None
         self._runner: Runner | None = None
         self._notifier: Notifier | None = None
         self._web: web.ServerRunner | None = None
@@ -92,10 +99,13 @@ class Origin:
         jobs = Jobs(database, clock)
         files = Files(database, clock, access, storages, jobs, max_upload=config.limits.max_upload)
         transfers = Transfers(database, clock, storages, files)
+        scans = Scans(database, clock, access, storages, files)
+        self._searcher = Searcher(config.catalog)
         jobs.register(DeleteFile(database, storages, files))
         jobs.register(CopyFile(database, clock, storages, files))
         jobs.register(CopyFile(database, clock, storages, files, move=True))
         jobs.register(ImportItem(database, clock, storages, files))
+        jobs.register(RunTask(database, access, storages, files, scans))
         self.services = Services(
             config=config,
             clock=clock,
@@ -107,13 +117,16 @@ class Origin:
             jobs=jobs,
             relocations=Relocations(database, access, storages, files, jobs),
             imports=Imports(database, storages, files, jobs),
-            scans=Scans(database, clock, access, storages, files),
+            scans=scans,
             notifications=Notifications(database, clock, hosts=config.notification_hosts),
             slots=Slots(),
             limiter=Limiter(
                 config.rate_limit.requests if config.rate_limit else None,
                 config.rate_limit.per if config.rate_limit else 60.0,
             ),
+            tree=Tree(database, access, storages),
+            search=Search(self._searcher, storages, clock),
+            tasks=Tasks(database, clock, access, jobs),
         )
         return Runner(
             database,
@@ -131,10 +144,12 @@ class Origin:
             services, self.metrics, ready=lambda: self.ready, connections=self._count_connections
         )
         files_dialect = vidispine.handler(services)
+        archive_dialect = nodeum.handler(services)
         mounts = [
             Mount(content.PREFIX, "content", content.handler(services)),
             Mount(admin.PREFIX, "admin", admin.handler(services)),
             *(Mount(prefix, "vidispine", files_dialect) for prefix in vidispine.PREFIXES),
+            *(Mount(prefix, "nodeum", archive_dialect) for prefix in nodeum.PREFIXES),
             Mount("/healthz", "system", about),
             Mount("/readyz", "system", about),
             Mount("/metrics", "system", about),
@@ -252,6 +267,9 @@ class Origin:
                 self._notifier = None
             await self.services.files.hasher.stop()
             self._runner = None
+        if self._searcher is not None:
+            await self._searcher.close()
+            self._searcher = None
         if self._database is not None:
             await self._database.close()
             self._database = None

@@ -24,11 +24,16 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A way to list candidates: `sql` selects ids; all tests but `covers` remain to be made."""
+    """A way to list candidates: `sql` selects ids; all tests but `covers` remain to be made.
+
+    covers  index into Plan.tests
+    index   of `entries`, for the condition that is covered: then candidates need no look-up
+    """
 
     sql: str
     params: tuple[Param, ...]
-    covers: int | None = None  # index into Plan.tests
+    covers: int | None = None
+    index: str | None = None
 
 
 @dataclass(slots=True)
@@ -129,8 +134,15 @@ def _add_cached(plan: Plan, matches: list[str], wanted: Filter, _: Mapping[int, 
         plan.texts.append(Test("e.cached_ms IS NOT NULL" if value else "e.cached_ms IS NULL"))
 
 
+_RANGES = {
+    Field.SIZE: ("size", "entries_size"),
+    Field.MODIFIED: ("modified_ms", "entries_modified"),
+    Field.CACHED_DATE: ("cached_ms", "entries_cached"),
+}
+
+
 def _add_range(plan: Plan, _m: list[str], wanted: Filter, _: Mapping[int, str]) -> None:
-    column = {Field.SIZE: "size", Field.MODIFIED: "modified_ms", Field.CACHED_DATE: "cached_ms"}[wanted.field]
+    column, index = _RANGES[wanted.field]
     tests = []
     for value in wanted.any_of:
         assert isinstance(value, Range)
@@ -140,7 +152,12 @@ def _add_range(plan: Plan, _m: list[str], wanted: Filter, _: Mapping[int, str]) 
     plan.tests.append(_any(tests))
     if len(tests) == 1:
         plan.drivers.append(
-            Driver(f"SELECT e.id FROM entries e WHERE {tests[0].sql}", tests[0].params, len(plan.tests) - 1)
+            Driver(
+                f"SELECT e.id FROM entries e INDEXED BY {index} WHERE {tests[0].sql}",
+                tests[0].params,
+                len(plan.tests) - 1,
+                index,
+            )
         )
 
 

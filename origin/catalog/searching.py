@@ -212,6 +212,12 @@ class _Hunt:
         tests, params = self.tests(driver)
         if driver is None:
             return f"FROM entries e WHERE 1{tests}", params
+        if driver.index is not None and driver.covers is not None:
+            covered = self.plan.tests[driver.covers].sql
+            return (
+                f"FROM entries e INDEXED BY {driver.index} WHERE {covered}{tests}",
+                [*driver.params, *params],
+            )
         return (
             f"FROM ({driver.sql}) d CROSS JOIN entries e ON e.id = d.id WHERE 1{tests}",
             [*driver.params, *params],

@@ -15,9 +15,12 @@ from origin.services.limits import Limiter
 from origin.services.notifications import Notifications
 from origin.services.relocations import Relocations
 from origin.services.scans import Scans
+from origin.services.search import Search
 from origin.services.slots import Slots
 from origin.services.storages import Storages
+from origin.services.tasks import Tasks
 from origin.services.transfers import Transfers
+from origin.services.tree import Tree
 
 __all__ = [
     "Access",
@@ -29,10 +32,13 @@ __all__ = [
     "Notifications",
     "Relocations",
     "Scans",
+    "Search",
     "Services",
     "Slots",
     "Storages",
+    "Tasks",
     "Transfers",
+    "Tree",
 ]
 
 
@@ -54,3 +60,6 @@ class Services:
     notifications: Notifications
     slots: Slots
     limiter: Limiter
+    tree: Tree
+    search: Search
+    tasks: Tasks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -35,7 +35,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Call:
-    """args: the decoded segments that the route's names stand for."""
+    """args: the decoded segments that the route's names stand for; routes: all of the dialect."""
 
     request: web.Request
     services: Services
@@ -43,10 +43,18 @@ class Call:
     args: Mapping[str, str]
     params: list[tuple[str, str]]
     path: str
+    routes: Sequence[Route] = ()
 
     @classmethod
-    def read(cls, request: web.Request, services: Services, caller: Caller, args: Mapping[str, str]) -> Call:
-        return cls(request, services, caller, args, read_params(request), raw_path(request))
+    def read(
+        cls,
+        request: web.Request,
+        services: Services,
+        caller: Caller,
+        args: Mapping[str, str],
+        routes: Sequence[Route],
+    ) -> Call:
+        return cls(request, services, caller, args, read_params(request), raw_path(request), routes)
 
     def param(self, name: str) -> str | None:
         """The last of the name, or None."""

@@ -11,7 +11,19 @@ from origin.core.search import Field, SearchQuery, parse_facets, parse_filter, p
 from origin.errors import Invalid
 
 _OTHERS = frozenset(
-    "q cursor_mark rows per_page limit page offset sort sort_by facet facet_limit".split()
+    [
+        "q",
+        "cursor_mark",
+        "rows",
+        "per_page",
+        "limit",
+        "page",
+        "offset",
+        "sort",
+        "sort_by",
+        "facet",
+        "facet_limit",
+    ]
 )
 _KNOWN = _OTHERS | {field.value for field in Field}
 

@@ -152,10 +152,10 @@ def create(kind: str) -> Any:
         tasks = call.services.tasks
         tasks.require_writer(call.caller)
         task = await tasks.get(call.caller, task_key(call))
-        made = await tasks.add_end(call.caller, task.n, kind, await _read(call, kind, await call.attributes()))
-        return Answer(
-            await _value(call, made), status=201, headers={"Location": f"{call.path}/{made.n}"}
+        made = await tasks.add_end(
+            call.caller, task.n, kind, await _read(call, kind, await call.attributes())
         )
+        return Answer(await _value(call, made), status=201, headers={"Location": f"{call.path}/{made.n}"})
 
     return run
 

@@ -147,9 +147,7 @@ async def run(call: Call) -> Answer:
 
 async def poll_run(call: Call) -> Answer:
     state = await _run_state(call)
-    value = _action_value(
-        state.job_n, action_status(state.state), state.done_bytes, state.total_bytes or 0
-    )
+    value = _action_value(state.job_n, action_status(state.state), state.done_bytes, state.total_bytes or 0)
     return Answer(value, status=200 if state.state in FINAL else 202)
 
 
@@ -239,4 +237,3 @@ async def list_execution_files(call: Call) -> Answer:
     known = {storage.n: storage for storage in call.services.storages.everything()}
     values = [run_file_value(file, known.get(file.storage_n)) for file in found]
     return call.page("files", values, total, window)
-

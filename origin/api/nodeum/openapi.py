@@ -1,0 +1,145 @@
+"""The OpenAPI 3.1 document, made from the routes: what is not registered is not in it, and the reverse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from origin.api.nodeum.calls import Route
+from origin.api.nodeum.schemas import SCHEMAS, reference
+
+_MEANINGS = {
+    200: "Done; the body is the resource",
+    201: "Made; the body is the resource, Location its path",
+    202: "Scheduled",
+    204: "Done; no body",
+    304: "Not modified since the ETag sent",
+    400: "A required attribute is missing, or a value cannot be read",
+    401: "No credentials, or bad ones",
+    403: "Scope or right is lacking",
+    404: "No such resource",
+    409: "Clashes with the present state",
+    412: "If-Match names another version",
+    413: "The body is too large",
+    415: "The body is not JSON",
+    422: "Well-formed, but not possible",
+    429: "Too many requests; Retry-After says when to come again",
+    500: "A fault of the service",
+    503: "Not now; Retry-After says when",
+}
+_ALWAYS = (401, 403, 429, 500, 503)
+_TYPES = {"openapi_yaml": "application/yaml", "html": "text/html"}
+_PAGE_HEADERS = {
+    "X-Total": "Entries in all",
+    "X-Total-Pages": "Pages in all",
+    "X-Page": "Number of this page",
+    "X-Per-Page": "Entries of a page",
+    "X-Next-Page": "Number of the next page, empty on the last",
+    "X-Prev-Page": "Number of the page before, empty on the first",
+    "Link": "next, prev, first and last (RFC 8288)",
+}
+
+
+def document(routes: Iterable[Route]) -> dict[str, Any]:
+    """Return the document as plain values."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Origin",
+            "version": f"2 ({_version()})",
+            "description": "Storage and archive: catalog search, files, pools, tapes, tasks, API keys.",
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"basic": []}, {"bearer": []}, {"key": []}],
+        "paths": paths,
+        "components": {
+            "schemas": {**SCHEMAS},
+            "securitySchemes": {
+                "basic": {"type": "http", "scheme": "basic"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "key": {"type": "apiKey", "in": "header", "name": "Authorization"},
+            },
+        },
+    }
+
+
+def _version() -> str:
+    try:
+        return version("distributor")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    described = route.summary + "."
+    if route.scope is not None:
+        described += f" API Key Scope: {route.scope.replace('/', ' / ')}"
+    operation: dict[str, Any] = {
+        "operationId": route.operation,
+        "summary": route.summary,
+        "description": described,
+        "tags": [route.scope.partition("/")[0] if route.scope else "documents"],
+        "parameters": _parameters(route),
+        "responses": _responses(route),
+    }
+    if route.scope is None:
+        operation["security"] = []
+    else:
+        operation["x-scope"] = route.scope
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": reference(route.body)}},
+        }
+    return operation
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {"name": part[1:-1], "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for part in route.path.split("/")
+        if part.startswith("{")
+    ]
+    for parameter in route.parameters:
+        found.append(
+            {
+                "name": parameter.name,
+                "in": "query",
+                "description": parameter.description,
+                "schema": dict(parameter.schema),
+            }
+        )
+    return found
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    statuses = set(route.statuses)
+    if route.scope is not None:
+        statuses |= {*_ALWAYS, 400}
+    if route.body is not None:
+        statuses |= {413}
+    error = reference("error_v1" if route.answer == "search_v1" else "error")
+    found: dict[str, Any] = {}
+    for status in sorted(statuses):
+        response: dict[str, Any] = {"description": _MEANINGS[status]}
+        if status >= 400:
+            response["content"] = {"application/json": {"schema": error}}
+        elif status not in (204, 304):
+            response["content"] = _content(route.answer)
+            if status == 200 and route.answer.endswith("s") and route.scope is not None:
+                response["headers"] = {
+                    name: {"description": text, "schema": {"type": "string"}}
+                    for name, text in _PAGE_HEADERS.items()
+                }
+        found[str(status)] = response
+    return found
+
+
+def _content(answer: str) -> dict[str, Any]:
+    if answer in _TYPES:
+        return {_TYPES[answer]: {"schema": {"type": "string"}}}
+    return {"application/json": {"schema": reference(answer)}}

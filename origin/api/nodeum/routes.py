@@ -1,0 +1,144 @@
+"""What every call has in common: route, credentials, scope, the form of answers and errors.
+
+Order of checks: route (404, 405) → address limit (429) → credentials (401) → limit of user or token
+(429) → scope (403) → what the endpoint checks: rights, body, existence, attributes, conflicts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from aiohttp import web
+
+from origin.api.auth import caller_of, hidden
+from origin.api.dispatch import Handler, raw_path
+from origin.api.nodeum.calls import Answer, Call, Route, etag_of, none_match
+from origin.api.nodeum.problems import Problem, from_error, method_not_allowed, not_found, problem
+from origin.api.nodeum.table import ROUTES
+from origin.domain.model import Caller
+from origin.errors import OriginError, Unauthenticated
+from origin.services import Services
+
+PREFIXES = ("/api/v2", "/api/catalog", "/api/docs")
+_ENVELOPED = "/api/catalog/"
+_PUBLIC_CONTROLLERS = frozenset({"files", "pools", "catalog"})
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+def handler(services: Services) -> Handler:
+    """Return what answers the mounts PREFIXES."""
+    return Dialect(services, ROUTES).answer
+
+
+class Dialect:
+    def __init__(self, services: Services, routes: Iterable[Route]) -> None:
+        self._services = services
+        self._routes = tuple(routes)
+        self._table = _Table(self._routes)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        except (web.HTTPException, ConnectionError):
+            raise
+        except Exception as error:
+            return _refusal(request, from_error(error))
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        methods, args = self._table.find(raw_path(request))
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers={"Allow": _allowed(methods)})
+        route = methods.get("GET" if request.method == "HEAD" else request.method)
+        if route is None:
+            raise method_not_allowed(_allowed(methods))
+        caller = await caller_of(request, self._services)
+        if route.scope is not None:
+            self._require(caller, route.scope)
+        try:
+            answer = await route.run(Call.read(request, self._services, caller, args, self._routes))
+        except OriginError as error:
+            raise hidden(caller, error) from error
+        except Problem as error:
+            if caller.user is None and error.status == 404:
+                raise Unauthenticated from error
+            raise
+        return answer if isinstance(answer, web.StreamResponse) else _response(request, answer)
+
+    def _require(self, caller: Caller, scope: str) -> None:
+        if caller.user is None and scope.partition("/")[0] not in _PUBLIC_CONTROLLERS:
+            raise Unauthenticated
+        self._services.access.require_scope(caller, scope)
+
+
+class _Table:
+    """Routes by their segments; a literal segment goes before a name."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._by_shape: dict[int, list[tuple[tuple[str, ...], dict[str, Route]]]] = {}
+        for route in routes:
+            shape = tuple(route.path.strip("/").split("/"))
+            same = self._by_shape.setdefault(len(shape), [])
+            for known, methods in same:
+                if known == shape:
+                    methods[route.method] = route
+                    break
+            else:
+                same.append((shape, {route.method: route}))
+        for same in self._by_shape.values():
+            same.sort(key=lambda entry: [part.startswith("{") for part in entry[0]])
+
+    def find(self, path: str) -> tuple[Mapping[str, Route], dict[str, str]]:
+        """path: raw. Raises Problem 404; 400 for a path that is no text."""
+        parts = path.lstrip("/").split("/") if path.startswith("/") else []
+        for shape, methods in self._by_shape.get(len(parts), []):
+            if all(s.startswith("{") or s == p for s, p in zip(shape, parts, strict=True)):
+                args = {s[1:-1]: _decode(p) for s, p in zip(shape, parts, strict=True) if s[0] == "{"}
+                if all(args.values()):
+                    return methods, args
+        raise not_found()
+
+
+def _decode(segment: str) -> str:
+    try:
+        if _BAD_ESCAPE.search(segment):
+            raise ValueError
+        return unquote_to_bytes(segment).decode("utf-8")
+    except ValueError:
+        raise problem(400, "base", "invalid", "the path is not percent-encoded UTF-8") from None
+
+
+def _allowed(methods: Mapping[str, Route]) -> str:
+    names = [m for m in ("GET", "POST", "PUT", "DELETE") if m in methods]
+    if "GET" in names:
+        names.insert(1, "HEAD")
+    return ", ".join([*names, "OPTIONS"])
+
+
+def _response(request: web.Request, answer: Answer) -> web.Response:
+    if answer.value is None:
+        return web.Response(status=answer.status, headers=answer.headers)
+    body = msgspec.json.encode(answer.value)
+    headers = {"Cache-Control": "private, no-cache", "Vary": "Authorization", **answer.headers}
+    if answer.status == 200:
+        etag = etag_of(body)
+        headers["ETag"] = etag
+        sent = ", ".join(request.headers.getall("If-None-Match", []))
+        if request.method in ("GET", "HEAD") and sent and not none_match(sent, etag):
+            return web.Response(status=304, headers=headers)
+    return web.Response(status=answer.status, body=body, content_type="application/json", headers=headers)
+
+
+def _refusal(request: web.Request, error: Problem) -> web.Response:
+    body = error.body(envelope=raw_path(request).startswith(_ENVELOPED))
+    response = web.Response(
+        status=error.status,
+        body=msgspec.json.encode(body),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", "Vary": "Authorization", **error.headers},
+    )
+    if error.headers.get("Connection") == "close":
+        response.force_close()
+    return response
