@@ -252,10 +252,10 @@ To try, in another terminal:
 
 # {first}
 curl -sS -o /dev/null -D - {clip}
-# a hit: from the edge's own disk
-curl -sS -o /dev/null -D - -w '%{{size_download}} bytes in %{{time_total}} s\\n' {clip}
 # a range: 206, a hundred bytes
 curl -sS -o /dev/null -D - -r 1000-1099 {clip}
+# a hit: from the edge's own disk
+curl -sS -o /dev/null -D - -w '%{{size_download}} bytes in %{{time_total}} s\\n' {clip}
 
 Ctrl-C stops both.""",
         flush=True,

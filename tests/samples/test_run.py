@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +97,16 @@ def body(url: str) -> bytes:
         return bytes(response.read())
 
 
+def wait_stored(url: str) -> None:
+    """Return once the edge has the whole on its disk: a moment after the first client has it."""
+    deadline = time.monotonic() + DEADLINE
+    state = ""
+    while state != "hit":
+        assert time.monotonic() < deadline, state
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10) as response:
+            state = response.headers["X-Cache"]
+
+
 def pasted(command: str) -> str:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=True)
     return done.stdout.lower()
@@ -111,7 +122,10 @@ def test_first_run_shows_miss_hit_and_range_and_a_second_finds_its_data(
     assert len(first.commands()) == 3
     assets = f"http://127.0.0.1:{ports[1]}/api/v1/assets/media"
     if shutil.which("curl"):
-        miss, hit, part = (pasted(command) for command in first.commands())
+        whole, ranged, again = first.commands()
+        miss, part = pasted(whole), pasted(ranged)
+        wait_stored(f"{assets}/clip.mp4")
+        hit = pasted(again)
         assert "http/1.1 200" in miss
         assert "x-cache: miss" in miss
         assert "x-cache: hit" in hit
@@ -120,6 +134,7 @@ def test_first_run_shows_miss_hit_and_range_and_a_second_finds_its_data(
     for name in ("clip.mp4", "hls/index.m3u8", "hls/segment-3.ts"):
         sent = hashlib.sha256(body(f"{assets}/{name}")).digest()
         assert sent == hashlib.sha256((ROOT / "samples/media" / name).read_bytes()).digest()
+    wait_stored(f"{assets}/clip.mp4")
     assert first.end(signal.SIGINT) == 0, first.printed
 
     second = Run(tmp_path / "var", ports)
