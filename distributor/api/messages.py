@@ -31,6 +31,7 @@ class Request:
     query       raw query without "?"; None when there is no "?"
     http10      the client speaks HTTP/1.0: nothing may be chunked
     headers     the field lines, looked up without regard to case
+    fields      the field lines as received, an octet a character (ISO 8859-1)
     request_id  the client's if it is well formed, else a new one
     octets      the head as received, when it came in one piece with nothing behind it; b"" otherwise
     peer        the client's address, for the log only

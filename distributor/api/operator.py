@@ -198,7 +198,7 @@ class OperatorApi:
         given = [value for name, value in request.fields if name.lower() == "authorization"]
         scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
         if scheme.lower() == "bearer":
-            offered = token.strip(" ").encode("utf-8", "surrogateescape")
+            offered = token.strip(" ").encode("latin-1")
             if hmac.compare_digest(offered, self._token):
                 return None
         challenge = f'{_CHALLENGE}, error="invalid_token"' if given else _CHALLENGE

@@ -388,7 +388,7 @@ class EdgeProtocol(RequestHandler):
             query=query if mark else None,
             http10=head.http10,
             headers=head.message.headers,
-            fields=tuple(head.message.headers.items()),
+            fields=tuple((n.decode("latin-1"), v.decode("latin-1")) for n, v in head.message.raw_headers),
             request_id=asked if asked and _REQUEST_ID.fullmatch(asked) else os.urandom(8).hex(),
             peer=self.peer,
             now=self._server.clock.now(),

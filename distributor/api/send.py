@@ -51,8 +51,8 @@ class NotBegun(Exception):
 def serialize_head(status: int, fields: Iterable[tuple[str, str]], common: str) -> bytes:
     """Return the head of an answer; `common` is field lines that end in CR LF.
 
-    Octets that came as surrogates go out as they came in. Raises ValueError where a field holds
-    CR, LF or NUL: it would be taken for something else.
+    A character stands for one octet (ISO 8859-1): what came from a source goes out as it came in.
+    Raises ValueError where a field holds CR, LF or NUL: it would be taken for something else.
     """
     line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} "
     lines = [line, *[f"{name}: {value}" for name, value in fields]]
@@ -60,7 +60,7 @@ def serialize_head(status: int, fields: Iterable[tuple[str, str]], common: str) 
     ends = len(lines) - 1
     if text.count("\n") != ends or text.count("\r") != ends or "\0" in text:
         raise ValueError("a header field holds CR, LF or NUL")
-    return f"{text}\r\n{common}\r\n".encode("utf-8", "surrogateescape")
+    return f"{text}\r\n{common}\r\n".encode("latin-1", "replace")
 
 
 class Sender:

@@ -199,7 +199,7 @@ async def test_the_edge_gets_the_clients_fields_as_received() -> None:
         asked = front.edge.asked[0]
         ranges = [value for name, value in asked.fields if name.lower() == "range"]
         assert ranges == ["bytes=0-1", "bytes=2-3"]
-        assert ("X", "é") in asked.fields
+        assert ("X", "\xc3\xa9") in asked.fields  # an octet a character
         assert asked.method == "GET" and asked.now > 1_700_000_000
 
 
@@ -208,7 +208,7 @@ async def test_the_fields_of_an_answer_go_out_unchanged_with_server_timing() -> 
         ("Content-Type", "video/mp4"),
         ("Content-Length", "5"),
         ("Date", "Sat, 21 Nov 2020 10:00:00 GMT"),
-        ("X-Odd", "caf\udce9"),
+        ("X-Odd", "caf\xe9"),
         ("X-Cache", "pending"),
     )
     async with Front() as front:
