@@ -41,7 +41,7 @@ bench: $(DEV_READY)  ## the benchmarks, against whichever peers this machine has
 	$(PY) -m benchmarks $(ARGS)
 
 profile: $(DEV_READY)  ## where the edge spends its time under load
-	$(PY) -m benchmarks profile $(ARGS)
+	$(PY) -m benchmarks.profiling $(ARGS)
 
 docs: $(RUN_READY)  ## write docs/configuration.md and config/*.yaml anew from the settings' declarations
 	$(PY) docs/generate.py
