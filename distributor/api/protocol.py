@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 2.0  # seconds without a byte to send after which a client that closed its half has left
 LINGER = 2.0  # seconds for a client to read the last answer and close (RFC 9112 §9.6)
+REFUSED_AT_ONCE = 1000  # connections past the limit that are given time to read why
 DRAINABLE = 64 * 1024  # bytes of an unread request body that are worth keeping the connection
 _PARSER_BUFFER = 1 << 30  # bodies are taken from the parser as they come: its flow control never sets in
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with zero seconds: the close is a reset
@@ -85,6 +86,7 @@ class EdgeServer(web.Server):
     shortcut   see above; None: every request takes the ordinary way
     draining   while True every answer closes its connection
     max_body   most bytes of a request body that are ever held; 0: bodies are dropped
+    admitted   connections that are open and were not refused
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class EdgeServer(web.Server):
         self.shortcut: Shortcut | None = None
         self.draining = False
         self.open: set[EdgeProtocol] = set()
+        self.admitted = 0
         self._quiet: asyncio.Event | None = None
         shortest = min(limits.header_timeout, limits.idle_timeout)
         self._interval = min(1.0, max(shortest / 4, 0.05))
@@ -174,6 +177,7 @@ class EdgeProtocol(RequestHandler):
     """
 
     __slots__ = (
+        "_admitted",
         "_body",
         "_expects",
         "_half_closed",
@@ -204,6 +208,7 @@ class EdgeProtocol(RequestHandler):
             auto_decompress=False,
         )
         self._server = server
+        self._admitted = False
         self._received = bytearray()
         self._scanned = 0
         self._wake: asyncio.Future[None] | None = None
@@ -227,13 +232,16 @@ class EdgeProtocol(RequestHandler):
         name = transport.get_extra_info("peername")
         self.peer = name[0] if isinstance(name, tuple) else "-"
         self.deadline = time.monotonic() + min(server.limits.header_timeout, server.limits.idle_timeout)
-        refused = len(server.open) >= server.limits.max_clients
+        self._admitted = server.admitted < server.limits.max_clients
         server.open.add(self)
         server.observer.connection(server.listener, 1)
-        if refused:
+        if not self._admitted:
             BaseProtocol.connection_made(self, transport)
             self._refuse(TOO_MANY_CLIENTS, "limit")
+            if len(server.open) - server.admitted > REFUSED_AT_ONCE:
+                self.cut()
             return
+        server.admitted += 1
         super().connection_made(transport)
         self.descriptor = self.socket.fileno()
         self.task = self._task_handler
@@ -242,6 +250,7 @@ class EdgeProtocol(RequestHandler):
         server = self._server
         if self in server.open:
             server.open.discard(self)
+            server.admitted -= self._admitted
             server.observer.connection(server.listener, -1)
         super().connection_lost(exc)
         if self._wake is not None and not self._wake.done():
