@@ -15,7 +15,7 @@ import time
 
 from aiohttp import web
 
-from distributor.settings import read_or_make_secret
+from distributor.settings import SettingsError, read_or_make_secret
 from origin.api import admin, content, system
 from origin.api.cors import Cors
 from origin.api.dispatch import Dispatch, Mount, raw_path
@@ -395,6 +395,9 @@ def run(config: OriginConfig) -> int:
     lines = set_up(config.log.level, config.log.format)
     try:
         uvloop.run(serve(config))
+    except SettingsError as error:
+        log.error("cannot run: %s", error)
+        return 2
     except (OriginError, OSError) as error:
         log.error("cannot run: %s", error)
         return 1

@@ -42,6 +42,8 @@ from origin.services.files import Content
 
 PREFIX = "/content"
 PIECE = 256 * 1024
+# Uploaded pages may run, but not as pages of this host: they would act with the login of who looks at them.
+_PAGES = frozenset({"text/html", "image/svg+xml", "application/xhtml+xml", "application/xml", "text/xml"})
 _MANIFESTS = frozenset({".m3u8", ".m3u", ".mpd", ".ism"})
 
 
@@ -218,6 +220,8 @@ def _fields(content: Content, media_type: str, modified: int) -> dict[str, str]:
         "X-Distribution-Bucket": content.storage.bucket,
         "X-Content-Type-Options": "nosniff",
     }
+    if media_type in _PAGES:
+        fields["Content-Security-Policy"] = "sandbox allow-scripts allow-forms allow-popups"
     if content.sha256 is not None:
         digest = base64.b64encode(bytes.fromhex(content.sha256)).decode("ascii")
         fields["Repr-Digest"] = f"sha-256=:{digest}:"

@@ -336,7 +336,8 @@ class Files:
         if _same(file, stat.size, stat.mtime_ns) and file.sha256 is not None:
             digest, tag = file.sha256, file.sha256[:32]
         else:
-            self.hasher.add(file.n)
+            if file.state is not FileState.OPEN:  # what still grows is hashed once it is closed
+                self.hasher.add(file.n)
             digest, tag = None, f"u-{file.n:x}-{stat.size:x}-{stat.mtime_ns:x}"
         return Content(file, storage, reader, stat.size, stat.mtime_ns, digest, f'"{tag}"')
 

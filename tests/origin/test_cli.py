@@ -142,3 +142,12 @@ def test_plan_says_what_goes_where(tmp_path: Path, sources: list[str], target: s
     os.symlink(tmp_path, tmp_path / "d" / "loop")
     found = plan(tuple(tmp_path / source for source in sources), target)
     assert [upload.path for upload in found] == paths
+
+
+async def test_unreadable_password_file_exits_2_without_a_traceback(tmp_path: Path, service: Service) -> None:
+    (tmp_path / "empty").write_bytes(b"")
+    settings = ("--set", "api.port=0", "--set", f"auth.admin_password_file={tmp_path}/empty")
+    place = ("--set", f"catalog=sqlite:///{tmp_path}/other.db", "--set", "storages=[]")
+    code, _, err = await origin(service, "serve", *settings, *place)
+    assert code == 2
+    assert "Traceback" not in err

@@ -264,3 +264,21 @@ async def test_absolute_target_is_read_as_its_path(stored: Service) -> None:  # 
     )
     assert answer.startswith(b"HTTP/1.1 206 ")
     assert answer.endswith(b"\r\n\r\n" + BODY[:4])
+
+
+async def test_uploaded_page_is_not_a_page_of_this_host(service: Service) -> None:
+    await service.put("media/page.html", b"<script>fetch('/admin/v1/users')</script>")
+    reply = await service("GET", "/content/media/page.html")
+    assert reply.headers["Content-Security-Policy"].startswith("sandbox ")
+    assert "allow-same-origin" not in reply.headers["Content-Security-Policy"]
+
+
+async def test_growing_file_is_not_hashed_by_its_readers(service: Service) -> None:
+    await service.put("media/a", b"x")
+    file = await service.file("a")
+    await service.services.files.set_state(await service.admin(), file.id, FileState.OPEN)
+    (service.folder / "media" / "a").write_bytes(b"xy")
+    reply = await service("GET", "/content/media/a")
+    assert (reply.body, "Repr-Digest" in reply.headers) == (b"xy", False)
+    await service.services.files.hasher.settle()
+    assert (await service.file("a")).size == 1
