@@ -234,10 +234,12 @@ async def test_fields_every_answer_has(state: str, edge: Edge, source: Source, a
 async def test_accept_ranges_is_none_only_on_pass_through_from_a_source_without_ranges(
     edge: Edge, source: Source, asset: str
 ) -> None:
-    add(source, asset, "external", N, ranges=False)
+    add(source, asset, "external", N, ranges=False, headers=[("Accept-Ranges", "none")])
     assert (await edge.get(asset))["Accept-Ranges"] == "none"
     one = f"stored/{asset}"
-    add(source, one, "hit", N, ranges=False)
+    add(source, one, "hit", N, ranges=False, headers=[("Accept-Ranges", "none")])
+    await edge.get(one)
+    await edge.idle()
     assert (await edge.get(one))["Accept-Ranges"] == "bytes"
 
 

@@ -331,7 +331,7 @@ class Source:
             if status == 412:
                 body_less.append(("Content-Length", "0"))
             seen.status = status
-            await connection.send(_head(status, _fields(body_less, fault.headers + asset.headers)))
+            await connection.send(_head(status, _fields(_fields(body_less, asset.headers), fault.headers)))
             return True
         close = asset.framing == "close" or fault.surplus != 0
         if asset.framing == "length":
@@ -342,7 +342,7 @@ class Source:
             fields.append(("Connection", "close"))
         seen.status = status
         version = "1.0" if asset.framing == "close" else "1.1"
-        await connection.send(_head(status, _fields(fields, asset.headers + fault.headers), version))
+        await connection.send(_head(status, _fields(_fields(fields, asset.headers), fault.headers), version))
         await self._note()
         if seen.method == "HEAD":
             return not close
