@@ -176,6 +176,11 @@ class Blobs:
         if not named:
             self.disk.sync_directory(self._loose)
 
+    def seal(self, fd: int, named: bool) -> int:
+        """Sync a blob that is whole; the time of its last change, ns, by which a later one is noticed."""
+        self.sync(fd, named=named)
+        return self.disk.fstat(fd).st_mtime_ns
+
     def read(self, fd: int, position: int, count: int, take: Callable[[memoryview], object]) -> int:
         """Hand [position, position + count) to `take` in pieces; returns how many there were."""
         done = 0

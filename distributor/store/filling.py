@@ -154,9 +154,8 @@ class Filler:
             try:
                 fd = await shelf.take(entry)
                 try:
-                    await shelf.run("sync", lambda: shelf.blobs.sync(fd, named=filling.named))
+                    entry.mtime = await shelf.run("sync", shelf.blobs.seal, fd, filling.named)
                     filling.named = True
-                    entry.mtime = (await shelf.run("read", shelf.blobs.disk.fstat, fd)).st_mtime_ns
                 finally:
                     shelf.give(entry)
                 fit(entry)
