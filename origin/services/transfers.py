@@ -71,11 +71,16 @@ class Transfers:
         storage = await self._files.check_upload(caller, storage_id, path)
         normal = normal_path(path)
         row, done = await self._transfer(caller, name, storage, normal, size)
+        if done is None:
+            # Who completes the transfer holds this lock: no byte may change between hash and rename.
+            async with self._locks.hold(row.n):
+                done = await self._completed(row.n)
+                if done is None:
+                    self._writing[row.n] = self._writing.get(row.n, 0) + 1
         if done is not None:
             async for _ in body:  # a repeat: read and thrown away
                 pass
             return done
-        self._writing[row.n] = self._writing.get(row.n, 0) + 1
         try:
             end = await self._write(storage, row, body, index, size, declared_length)
         finally:
