@@ -11,7 +11,7 @@ from typing import Literal, cast
 from distributor.api.disk import DiskReader
 from distributor.api.errors import INTERNAL, Problem, problem_of, retry_after_of
 from distributor.api.logs import AccessLog
-from distributor.api.messages import NO_STORE, Reply, Request
+from distributor.api.messages import NO_STORE, Reply, Request, problem_reply
 from distributor.api.protocol import EdgeProtocol
 from distributor.api.send import NotBegun, Sender, serialize_head
 from distributor.core.model import Outcome
@@ -65,6 +65,7 @@ class Frontend:
         access_log: AccessLog | None,
     ) -> None:
         self._routes = routes
+        self._operators = not cors
         self._common = PUBLIC_FIELDS if cors else SERVER
         self._disk = disk
         self._observer = observer
@@ -79,10 +80,10 @@ class Frontend:
 
     async def answer(self, request: Request, connection: EdgeProtocol) -> bool:
         """Answer `request`; True: the connection may go on. Cancelled when the client leaves."""
-        outcome = Outcome(route="other", method=request.method, status=CLIENT_LEFT)
-        outcome.request_id = request.request_id
+        route = self._route_of(request.path)
+        outcome = Outcome(route, request.method, CLIENT_LEFT, request_id=request.request_id)
         try:
-            reply = await self._reply(request)
+            reply = await self._reply(request, route)
             try:
                 return await self._send(request, reply, connection, outcome)
             finally:
@@ -95,14 +96,20 @@ class Frontend:
             outcome.duration = time.monotonic() - request.started
             self._over(outcome, request)
 
-    async def _reply(self, request: Request) -> Reply:
+    def _route_of(self, path: str) -> str:
+        """What a request counts as that gets no reply of its route's own."""
+        if self._operators:
+            return "operator"
+        return "assets" if path.startswith(("/assets/", "/api/v1/assets/")) else "other"
+
+    async def _reply(self, request: Request, route: str) -> Reply:
         try:
             return await self._routes(request)
         except EdgeError as error:
-            return error_reply("other", error)
+            return error_reply(route, error)
         except Exception:
             log.exception("defect while answering request %s", request.request_id)
-            return Reply("other", INTERNAL.status, NO_STORE, INTERNAL.body)
+            return problem_reply(route, INTERNAL)
 
     # --- sending ------------------------------------------------------------------------------------
 
@@ -114,6 +121,8 @@ class Frontend:
         chunked = body.length is None and not request.http10
         keep = connection.keeps and (body.length is not None or chunked)
         head = self._head(request, reply, keep, body.length, chunked)
+        if head is None:
+            return await self._send(request, problem_reply(reply.route, INTERNAL), connection, outcome)
         sender = Sender(connection, self._disk)
         try:
             # On a hit the first piece is there already and shares a packet with the head.
@@ -151,6 +160,8 @@ class Frontend:
             length = 0
         keep = connection.keeps
         head = self._head(request, reply, keep, length, False)
+        if head is None:
+            return await self._send(request, problem_reply(reply.route, INTERNAL), connection, outcome)
         sender = Sender(connection, self._disk)
         try:
             await sender.whole(head, body)
@@ -160,7 +171,10 @@ class Frontend:
                 outcome.ttfb = sender.first_byte - request.started
         return keep
 
-    def _head(self, request: Request, reply: Reply, keep: bool, length: int | None, chunked: bool) -> bytes:
+    def _head(
+        self, request: Request, reply: Reply, keep: bool, length: int | None, chunked: bool
+    ) -> bytes | None:
+        """The head of an answer; None where its fields cannot be sent, which is a defect of ours."""
         lines = list(reply.fields)
         names = {name.lower() for name, _ in lines}
         if "date" not in names:
@@ -176,7 +190,11 @@ class Frontend:
         if reply.cache is not None:
             lines.append(("Server-Timing", _server_timing(request, reply)))
         lines.append(("X-Request-Id", request.request_id))
-        return serialize_head(reply.status, lines, self._common)
+        try:
+            return serialize_head(reply.status, lines, self._common)
+        except ValueError:
+            log.exception("defect in the fields of the answer to request %s", request.request_id)
+            return None
 
     def _now(self) -> Fields:
         second = int(time.time())

@@ -538,6 +538,10 @@ class EdgeProtocol(RequestHandler):
             self._handed_before = self.meter.handed
             self.deadline = time.monotonic() + PATIENCE
             return
+        if self.state in (State.IDLE, State.LINGERING) and self._queued():
+            # The client still takes its last answer; whether fast enough the meter says.
+            self.deadline = time.monotonic() + LINGER
+            return
         if self.state is State.HEAD:
             self._refuse(REQUEST_TIMEOUT, "header_timeout")
             return

@@ -264,6 +264,26 @@ async def test_a_client_that_leaves_ends_its_handler_and_frees_the_body(
         assert front.edge.bodies[0].closed
 
 
+async def test_a_client_that_leaves_before_its_answer_is_counted_as_499_of_its_route(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocol, "PATIENCE", 0.1)
+    gate = asyncio.Event()
+
+    async def never(_: object) -> Answer:
+        await gate.wait()
+        raise AssertionError
+
+    async with Front(ServerLimits(idle_timeout=0.4)) as front:
+        front.edge.answers["a"] = never
+        async with Wire(front.port) as wire:
+            await wire.request("/assets/a")
+            await front.until(lambda: front.edge.asked)
+        await front.until(lambda: front.observer.outcomes)
+        outcome = front.observer.outcomes[-1]
+        assert (outcome.route, outcome.status, outcome.aborted) == ("assets", 499, "client")
+
+
 async def test_a_reader_that_never_reads_is_cut_off_and_counted(
     blob: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +300,22 @@ async def test_a_reader_that_never_reads_is_cut_off_and_counted(
         assert front.observer.refused == ["slow_reader"]
         assert front.edge.bodies[0].closed
         assert outcome.body_bytes < size
+
+
+async def test_a_reader_that_takes_its_time_gets_the_end_though_the_connection_is_to_close(
+    blob: int, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "LINGER", 0.05)
+    async with Front(ServerLimits(idle_timeout=0.2)) as front:
+        front.edge.answers["a"] = lambda _: answer(SIZE, FileSlice(blob, 0, SIZE))
+        async with Wire(front.port, buffer=1 << 14) as wire:
+            await wire.request("/assets/a", headers=[("Connection", "close")])
+            await wire.head()
+            wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await asyncio.sleep(0.5)  # ten times LINGER: what is tested is that time alone ends nothing
+            wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            reply = await wire.rest()
+        assert (reply.end, reply.size) == ("complete", SIZE)
 
 
 async def test_slow_readers_do_not_hold_up_a_fast_one_and_hold_no_memory(blob: int, data: bytes) -> None:
