@@ -305,6 +305,7 @@ async def test_any_other_status_is_502_and_redirects_are_not_followed(
     source.fault(asset, Fault(status=status, headers=[("Location", source.url.replace("{id}", "elsewhere"))]))
     assert_error(await edge.get(asset), 502, "bad_gateway")
     assert source.count("elsewhere", None) == 0
+    assert source.count(asset) == 1  # it was an answer: a second round is for 5xx and silence
 
 
 @pytest.mark.parametrize("head", [b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\x00" * 100], ids=repr)
