@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,6 +33,8 @@ from origin.services.files import Files
 from origin.services.jobs import JobEnded, Run
 from origin.services.relocations import COPY_FILE, MOVE_FILE
 from origin.services.storages import Storages
+
+T = TypeVar("T")
 
 PIECE = 1 << 20  # bytes read at once
 SYNC_EVERY = 64 << 20  # bytes between two offsets from which a crash goes on
@@ -209,7 +212,7 @@ class CopyFile:
         target = self._storages.known(_int(held, "storage"))
         writer = await self._storages.backend(target).adopt(str(held["temporary"]))
         try:
-            digests = await writer.seal()  # reads the copy back
+            digests = await _watched(run, writer.seal())  # reads the copy back
             if digests.sha256 != held["sha256"]:
                 raise Conflict(
                     f"the copy hashes to {digests.sha256}, the source to {held['sha256']}", id=source.id
@@ -301,6 +304,20 @@ class CopyFile:
                 await backend.remove(source.path)
             async with self._database.write() as connection:
                 await rows.remove(connection, source.n)
+
+
+async def _watched(run: Run, work: Coroutine[Any, Any, T]) -> T:
+    """Do long work, looking twice a second whether the job was aborted; then the work is cancelled."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=0.5)
+            if not task.done():
+                await run.check()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    return task.result()
 
 
 @dataclass(slots=True)

@@ -65,8 +65,8 @@ class FileEndpoints:
         )
 
     async def show(self, call: Call) -> Answer:
-        views = FileDocuments(call, self._signer)
-        return Document(await views.one(await call.find_file()))
+        file = await call.find_file()
+        return await self._document(call, file)
 
     async def data(self, call: Call) -> Answer:
         disposition = None
@@ -150,8 +150,10 @@ class FileEndpoints:
     async def create(self, call: Call) -> Answer:
         """An entity, without bytes."""
         await call.storage()
-        document = await call.document(d.FILE)
         params = call.params
+        create_only = params.boolean("createOnly", True)
+        params.choice("state", _STATES, "")  # what needs no body is looked at before it is read
+        document = await call.document(d.FILE)
         if call.storage_id is None and document and document.get("storage"):
             call.storage_id = str(document["storage"])
         path, uri = merged(call, "path", document), merged(call, "uri", document)
@@ -170,7 +172,7 @@ class FileEndpoints:
             storage_id,
             path or "",
             state=FileState(state) if state else None,
-            create_only=params.boolean("createOnly", True),
+            create_only=create_only,
         )
         return await self._document(call, file)
 

@@ -85,7 +85,8 @@ def _filter(call: Call) -> JobFilter:
     params = call.params
     own = params.boolean("user", True)
     return JobFilter(
-        types=tuple(name for name in params.names("type") if name != "all"),
+        # Types without a name in this dialect are shown in upper case, and asked for so.
+        types=tuple(t for name in params.names("type") if name != "all" for t in {name, name.lower()}),
         states=tuple(JobState(s) for s in params.choices("state", (*_STATES, "all")) if s != "all"),
         user=call.caller.name if own else None,
         data=params.pairs("jobmetadata"),

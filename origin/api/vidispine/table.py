@@ -191,7 +191,8 @@ class Routes:
                 return Route(self.file_upload, storage_id)
             case ["importable"]:
                 return Route(self.importable, storage_id)
-            case ["import", "assetmap"] if (path := target.params.text("path")) is not None:
+            case ["import", "assetmap"]:
+                path = target.params.text("path") or ""  # "" names no file: 404
                 return Route(self.file_package, storage_id, FileReference("path", path))
             case [("path" | "uri") as kind, value, *tail]:
                 return self._file(target, storage_id, FileReference(kind, value), tail)

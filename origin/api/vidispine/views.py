@@ -202,8 +202,8 @@ def job_value(job: Job, shape: JobShape) -> dict[str, Any]:
         value["waiting"] = {"resourceType": "storage", "requirement": job.waiting}
     if job.steps:
         number = min(max(job.step, 1), len(job.steps))
-        value["totalSteps"] = len(job.steps)
         if job.started_ms is not None:
+            value["totalSteps"] = len(job.steps)
             value["currentStep"] = {
                 "description": job.steps[number - 1],
                 "number": number,
