@@ -472,7 +472,7 @@ class Fetch:
 
     def _taken_on(self, run: Run) -> None:
         assert self.stored is not None
-        run.taken_on(self._runs, self.stored.segments.size)
+        run.taken_on(self._runs, self.stored.segments)
 
     async def _pour(self, run: Run) -> None:
         """Bring a run's bytes to its end."""

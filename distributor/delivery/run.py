@@ -72,17 +72,17 @@ class Run:
         if self.stop is None or stop < self.stop:
             self.stop = stop
 
-    def taken_on(self, runs: Iterable[Run], size: int) -> None:
+    def taken_on(self, runs: Iterable[Run], segments: SegmentMap) -> None:
         """A source brings it: whoever covered its bytes stops short of them, or it came too late."""
         self.tentative = False
-        border = self.position - self.position % size
+        index, filled = divmod(self.position, segments.size)
         holder = next((run for run in runs if run is not self and run.covers(self.position)), None)
-        if holder is None:
-            return
-        if holder.busy_until > border:
+        if segments.filled(index) != filled:
+            self.halted = True  # Whoever covered them is done with it.
+        elif holder is not None and holder.busy_until > self.position - filled:
             self.halted = True
-        else:
-            holder.end_at(border)
+        elif holder is not None:
+            holder.end_at(self.position - filled)
 
     def take(self, data: bytes) -> bytes:
         """What of `data`, the next bytes of the connection, is this run's; the rest is dropped."""
