@@ -182,7 +182,7 @@ def varnish(directory: Path, source_port: int) -> Iterator[Server]:
     config = directory / "default.vcl"
     config.write_text(VCL.format(source=source_port))
     storage = ["-s", "malloc,6G", "-n", str(directory / "work")]
-    command = ["varnishd", "-F", "-a", f"127.0.0.1:{port}", "-f", str(config), *storage]
+    command = ["varnishd", "-j", "none", "-F", "-a", f"127.0.0.1:{port}", "-f", str(config), *storage]
     with _running("Varnish", command, port) as server:
         yield server
 
