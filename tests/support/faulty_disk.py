@@ -18,7 +18,8 @@ from distributor.store.blobs import Disk
 class FaultyDisk(Disk):
     """Syncs of files are counted and not made: no test pulls the plug, and they are slow.
 
-    calls: names of the calls made so far, in order. failed: how many of them were made to fail."""
+    calls: names of the calls made so far, in order. failed: how many of them were made to fail.
+    """
 
     def __init__(
         self,
