@@ -1,4 +1,4 @@
-"""Stale responses: confirmed, replaced, gone, or served all the same (contract §6, RFC 9111 §4.3, RFC 5861)."""
+"""Stale: confirmed, replaced, gone, or served all the same (contract §6, RFC 9111 §4.3, RFC 5861)."""
 
 from __future__ import annotations
 
