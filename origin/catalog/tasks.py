@@ -241,3 +241,10 @@ async def run_files(
     query = sa.select(task_files).where(task_files.c.job_n == job_n).order_by(task_files.c.place)
     rows = await connection.execute(query.limit(number).offset(first))
     return [_file(row) for row in rows], total
+
+
+async def bytes_over(connection: AsyncConnection, job_n: int) -> int:
+    """Return the bytes of the files of a run that are over."""
+    total = sa.func.coalesce(sa.func.sum(sa.case((task_files.c.size > 0, task_files.c.size), else_=0)), 0)
+    query = sa.select(total).where(task_files.c.job_n == job_n, task_files.c.result != "waiting")
+    return int((await connection.execute(query)).scalar_one())

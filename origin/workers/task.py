@@ -62,7 +62,9 @@ class RunTask:
             return await self._scan(run)
         if job.step < 1:
             await self._list(run)
-        place, failed, skipped = -1, 0, 0
+        place = -1
+        async with self._database.read() as connection:
+            before = await rows.bytes_over(connection, job.n)
         while True:
             await run.check()
             async with self._database.read() as connection:
@@ -70,8 +72,9 @@ class RunTask:
             if file is None:
                 break
             place = file.place
-            result, message = await self._one(run, caller, file)
-            async with run.commit(done=run.job.done + max(0, file.size)) as connection:
+            result, message = await self._one(run, caller, file, before)
+            before += max(0, file.size)
+            async with run.commit(done=before) as connection:
                 await rows.end_file(connection, job.n, place, result, message)
         async with self._database.read() as connection:
             total = await rows.run(connection, job.n)
@@ -141,7 +144,8 @@ class RunTask:
 
     # --- Process ----------------------------------------------------------------------------------
 
-    async def _one(self, run: Run, caller: Caller, planned: TaskFile) -> tuple[str, str | None]:
+    async def _one(self, run: Run, caller: Caller, planned: TaskFile, before: int) -> tuple[str, str | None]:
+        """Return result and message. before: bytes of the files that are over."""
         action = run.job.input["action"]
         try:
             file = await self._files.get(caller, f"VX-{planned.file_n}")
@@ -150,7 +154,7 @@ class RunTask:
             elif action == CHECKING:
                 await self._check(run, file)
             else:
-                await self._copy(run, caller, file, planned)
+                await self._copy(run, caller, file, planned, before)
                 if action == MOVING:
                     await self._files.delete(caller, file.id)
         except Unavailable:
@@ -173,7 +177,7 @@ class RunTask:
             there = await file_rows.at_path(connection, planned.target_n, planned.target)
         return there is not None and there.size == planned.size
 
-    async def _copy(self, run: Run, caller: Caller, file: File, planned: TaskFile) -> None:
+    async def _copy(self, run: Run, caller: Caller, file: File, planned: TaskFile, before: int) -> None:
         if file.state not in _READABLE:
             raise Conflict(f"the file is {file.state.value}", id=file.id)
         assert planned.target_n is not None
@@ -196,7 +200,7 @@ class RunTask:
                 if free is None:
                     return
                 path = free
-        new = await self._transfer(run, caller, file, target.id, path, replace=replace)
+        new = await self._transfer(run, caller, file, (target.id, path), before, replace=replace)
         if run.job.input["action"] == MOVING and await self._digest(run, new) != new.sha256:
             raise Conflict("the copy, read back, is not what was written", id=new.id)
 
@@ -217,15 +221,14 @@ class RunTask:
         raise AlreadyExists(f"VX-{storage_n}", "", path)
 
     async def _transfer(
-        self, run: Run, caller: Caller, file: File, storage_id: str, path: str, *, replace: bool
+        self, run: Run, caller: Caller, file: File, target: tuple[str, str], before: int, *, replace: bool
     ) -> File:
         content = await self._files.open(file)
         try:
             return await self._files.upload(
                 caller,
-                storage_id,
-                path,
-                self._pieces(run, content.reader, run.job.done),
+                *target,
+                self._pieces(run, content.reader, before),
                 declared_length=content.size,
                 sha256=content.sha256,
                 replace=replace,
