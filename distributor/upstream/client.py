@@ -47,6 +47,8 @@ class HttpExchange:
         self._response = response
         self._stall_timeout = stall_timeout
         self._observer = observer
+        connection = response.connection
+        self._protocol = None if connection is None else connection.protocol
 
     async def read(self) -> bytes:
         """See `ports.Exchange.read`."""
@@ -60,8 +62,14 @@ class HttpExchange:
             if not data:
                 kind = BodyShort if isinstance(error, aiohttp.ClientPayloadError) else SourceProtocol
                 raise kind(type(error).__name__, source=self.source) from error
+        if not data and self._was_reset():
+            raise BodyShort("reset", source=self.source)
         self._observer.source_received(self.source, len(data))
         return data
+
+    def _was_reset(self) -> bool:
+        """A body that only closing ends is whole when the source closed, not when it broke off."""
+        return self._protocol is not None and isinstance(self._protocol.exception(), aiohttp.ClientOSError)
 
     def _left_over(self) -> bytes:
         """What came before the body broke off: the public ways to it raise from then on."""
@@ -149,7 +157,7 @@ class HttpSource:
         for stronger in (out, [("Accept-Encoding", "identity"), *self._headers.items()]):
             given = {name.lower() for name, _ in stronger}
             own = [item for item in own if item[0].lower() not in given] + stronger
-        return own
+        return [(name, _sendable(value)) for name, value in own]
 
     def _fail(self, error: BaseException) -> NoReturn:
         """Raise our own error for `error`; whether anything was sent decides which."""
@@ -183,7 +191,15 @@ def make_session() -> aiohttp.ClientSession:
 
 
 def _text(octets: bytes) -> str:
+    """A character for each octet (ISO 8859-1): whatever a source sends is sent on as it came."""
+    return octets.decode("latin-1")
+
+
+def _sendable(value: str) -> str:
+    """`value`, an octet a character, as what aiohttp will encode into those octets where it can."""
+    if value.isascii():
+        return value
     try:
-        return octets.decode("utf-8")
-    except UnicodeDecodeError:
-        return octets.decode("latin-1")
+        return value.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return value
