@@ -48,7 +48,8 @@ class HttpExchange:
         self._stall_timeout = stall_timeout
         self._observer = observer
         connection = response.connection
-        self._protocol = None if connection is None else connection.protocol
+        framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
+        self._protocol = None if framed or connection is None else connection.protocol
 
     async def read(self) -> bytes:
         """See `ports.Exchange.read`."""
