@@ -231,11 +231,16 @@ def test_long_file_and_long_function_are_found(tmp_path: Path) -> None:
         "distributor/core/a.py": "pass\n" * 701,
         "distributor/core/b.py": _function(61),
         "distributor/core/c.py": _function(60),
+        "distributor/core/d.py": "def f():\n    a = 1\n    return (\n" + "        a,\n" * 100 + "    )\n",
+        "distributor/core/e.py": "def f():\n    if 1:\n        a = 1\n    return (\n"
+        + "        a,\n" * 100
+        + "    )\n",
     }
     found = oversized(build(tmp_path, files))
     assert [line.rpartition("/")[2] for line in found] == [
         "a.py: 701 lines, of 700",
         "b.py:1: f has 61 lines",
+        "e.py:1: f has 104 lines",
     ]
 
 

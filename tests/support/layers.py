@@ -167,9 +167,16 @@ def oversized(modules: Mapping[str, Module]) -> list[str]:
         for node in ast.walk(module.tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = _body_lines(node)
-                if lines > MAX_FUNCTION_LINES:
+                if lines > MAX_FUNCTION_LINES and not _is_table(node):
                     found.append(f"{module.path}:{node.lineno}: {node.name} has {lines} lines")
     return found
+
+
+def _is_table(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Say whether all it does is return a tuple or list written out: read row by row, not held in mind."""
+    *before, last = node.body
+    plain = all(isinstance(statement, ast.Assign | ast.Expr) for statement in before)
+    return plain and isinstance(last, ast.Return) and isinstance(last.value, ast.Tuple | ast.List)
 
 
 def _body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
