@@ -104,14 +104,13 @@ class SourcePool:
         the last SourceError. Cancelling it leaves no connection behind.
         """
         absent: dict[str, _Absent] = {}
-        rangeless: set[str] = set()
-        refused: set[str] = set()  # gave a final answer of no use; asked again they would repeat it
+        final: set[str] = set()  # gave an answer of no use, and asked again would repeat it
         last: SourceError | None = None
         for round_number in range(ROUNDS):
             if round_number:
                 await asyncio.sleep(pause_before(round_number))
             order = self._ranking.order(self._clock.monotonic())
-            waiting = [name for name in order if name not in absent and name not in rangeless | refused]
+            waiting = [name for name in order if name not in absent and name not in final]
             while waiting:
                 name = self._next(waiting)
                 waiting.remove(name)
@@ -125,18 +124,18 @@ class SourcePool:
                     raise
                 except RangeIgnored as error:
                     last = error
-                    rangeless.add(name)
+                    final.add(name)
                 except SourceRefused as error:
                     last = error
                     headless = request.method == "HEAD" and error.status in (405, 501)
                     if headless or error.status < 500:
-                        refused.add(name)
+                        final.add(name)
                     if not headless:  # a source that knows no HEAD is as good as any for GET
                         self.failed(error, name)
                 except SourceError as error:
                     last = error
                     self.failed(error, name)
-            if len(absent) + len(rangeless) + len(refused) == len(self._sources):
+            if len(absent) + len(final) == len(self._sources):
                 break
         if last is None:
             kind = AssetGone if all(answer.status == 410 for answer in absent.values()) else UnknownAsset

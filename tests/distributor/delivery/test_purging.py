@@ -48,7 +48,9 @@ async def test_fetch_cut_loose_stops_once_its_last_reader_leaves(make_bench: Mak
         await bench.idle()
         assert bench.store.get("a") is None
         assert bench.observer.sums["fetch", "cancelled"] == 1
-        await bench.source.until(lambda: bench.source.seen("a")[0].over)
+        async with asyncio.timeout(10):
+            while not bench.source.seen("a")[0].over:
+                await asyncio.sleep(0.005)
 
 
 async def test_fetch_cut_loose_without_readers_stops_at_once(make_bench: MakeBench) -> None:
