@@ -13,6 +13,7 @@ from origin.core.search import moment
 from origin.domain.model import Token, make_id
 from origin.errors import Invalid, NotFound
 
+_UNNAMED = "API key"
 _LOGIN = "login"  # what login tokens of another dialect are called; they are no API keys
 
 
@@ -39,7 +40,8 @@ async def show(call: Call) -> Answer:
 
 async def create(call: Call) -> Answer:
     given = await call.attributes()
-    name = need_text(given, "name", most=255)
+    # The SDK's model of a new key has scopes and no name.
+    name = need_text(given, "name", most=255) if given.get("name") is not None else _UNNAMED
     scopes = _scopes(given)
     expires_ms = _expiry(given)
     try:

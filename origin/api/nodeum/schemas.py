@@ -215,7 +215,7 @@ SCHEMAS: dict[str, Schema] = {
     },
     "api_keys": _list("api_keys", "api_key"),
     "api_key_body": _body(
-        ("name",),
+        (),
         name=_NAME,
         api_key_scopes={"type": "array", "items": _SCOPE},
         expires_at={"type": ["string", "null"], "format": "date-time"},

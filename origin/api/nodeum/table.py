@@ -279,7 +279,7 @@ def _tasks() -> tuple[Route, ...]:
         _get(
             f"{one}/action/run",
             tasks.poll_run,
-            "run_result_task",
+            "run_task_result",
             "tasks/action",
             "How a run stands",
             "action",
@@ -299,7 +299,7 @@ def _tasks() -> tuple[Route, ...]:
         _get(
             f"{one}/action/stop",
             tasks.poll_stop,
-            "stop_result_task",
+            "stop_task_result",
             "tasks/action",
             "Whether the run has stopped",
             "action",
@@ -323,7 +323,7 @@ def _tasks() -> tuple[Route, ...]:
             _get(
                 f"{one}/action/{word}",
                 tasks.not_offered,
-                f"{word}_result_task",
+                f"{word}_task_result",
                 "tasks/action",
                 "Not offered",
                 "action",
