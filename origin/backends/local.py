@@ -475,7 +475,9 @@ class LocalWriter:
                 raise FileExistsError(errno.EEXIST, "taken") from error
             disk.rename(self.name, root, name, folder)
         else:
-            disk.unlink(self.name, root)
+            # The bytes are at their path: a first name that cannot be taken away now is swept later.
+            with contextlib.suppress(OSError):
+                disk.unlink(self.name, root)
 
     async def discard(self) -> None:
         with contextlib.suppress(Exception):

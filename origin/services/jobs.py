@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -69,6 +69,17 @@ class Task(Protocol):
 
     async def undo(self, connection: AsyncConnection, job: Job) -> None:
         """Put back what the job had marked; it ended ABORTED or FAILED_TOTAL in this transaction."""
+        ...
+
+
+@runtime_checkable
+class Renewable(Protocol):
+    """A task whose jobs keep things of their own run in `input` or `data`."""
+
+    async def renewed(
+        self, connection: AsyncConnection, job: Job
+    ) -> tuple[Mapping[str, object], Mapping[str, str]]:
+        """Return input and data for a new job with what `job` was asked for."""
         ...
 
 
@@ -218,12 +229,16 @@ class Jobs:
         """Make a new job with the same input."""
         async with self._database.write() as connection:
             old = await self._own(connection, caller, id)
-            data = {k: v for k, v in old.data.items() if k not in ("abortReason", "errorMessage")}
+            task: object = self._tasks.get(old.type)
+            input, data = old.input, old.data
+            if isinstance(task, Renewable):
+                input, data = await task.renewed(connection, old)
+            data = {k: v for k, v in data.items() if k not in ("abortReason", "errorMessage")}
             job = await self.enqueue(
                 connection,
                 old.type,
                 user=caller.name,
-                input=old.input,
+                input=input,
                 priority=old.priority if priority is None else priority,
                 data=data,
             )

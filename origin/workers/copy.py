@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from origin.catalog import files as rows
 from origin.catalog import items as item_rows
 from origin.catalog import jobs as job_rows
-from origin.catalog.database import Database
+from origin.catalog.database import Database, next_number
 from origin.domain.model import File, Job, Storage
 from origin.domain.states import FileState, JobState
 from origin.errors import Conflict, NoRoom, NotFound
@@ -39,6 +39,7 @@ T = TypeVar("T")
 PIECE = 1 << 20  # bytes read at once
 SYNC_EVERY = 64 << 20  # bytes between two offsets from which a crash goes on
 _MOST_NAMES = 10_000
+_ASKED = ("file", "storage", "path", "fixed", "limit", "required_seconds")
 CHECK, TRANSFER, VERIFY, PUBLISH, REMOVE = 1, 2, 3, 4, 5
 
 
@@ -82,6 +83,14 @@ class CopyFile:
         if isinstance(temporary, str):
             target = self._storages.known(_int(job.input, "storage"))
             await self._storages.backend(target).drop(temporary)
+
+    async def renewed(
+        self, connection: AsyncConnection, job: Job
+    ) -> tuple[Mapping[str, object], Mapping[str, str]]:
+        """The same copy once more: another File, and nothing of the former run."""
+        asked = {key: job.input[key] for key in _ASKED}
+        data = {key: value for key, value in job.data.items() if key != "targetFile"}
+        return {**asked, "new": await next_number(connection, "file")}, data
 
     # --- Check ------------------------------------------------------------------------------------
 
@@ -219,9 +228,11 @@ class CopyFile:
                 )
             async with run.commit(step=PUBLISH):
                 pass
-            return await self._publish(run, source, target, writer, digests)
+            new = await self._publish(run, source, target, writer, digests)
         finally:
             await writer.release()
+        await self._storages.backend(target).drop(writer.name)  # should its first name have stayed
+        return new
 
     async def _publish(
         self, run: Run, source: File, target: Storage, writer: Writer, digests: Digests

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from origin.catalog import files as rows
 from origin.catalog import items as item_rows
-from origin.catalog.database import Database
-from origin.domain.model import File, Job
+from origin.catalog.database import Database, next_number
+from origin.domain.model import File, Job, make_id
 from origin.errors import NotFound
 from origin.ports import Clock
 from origin.services.files import Files
@@ -62,6 +62,13 @@ class ImportItem:
 
     async def undo(self, connection: AsyncConnection, job: Job) -> None:
         """Nothing was made before the last step, which is one transaction."""
+
+    async def renewed(
+        self, connection: AsyncConnection, job: Job
+    ) -> tuple[Mapping[str, object], Mapping[str, str]]:
+        """The same import once more, into another Item."""
+        n = await next_number(connection, "item")
+        return {**job.input, "item": n}, {**job.data, "item": make_id(n)}
 
     async def _create(
         self,

@@ -16,6 +16,7 @@ import aiohttp
 from yarl import URL
 
 from origin.app import Origin, build_app
+from origin.backends.disk import Disk
 from origin.config import load
 
 JSON, XML, TEXT = "application/json", "application/xml", "text/plain"
@@ -101,9 +102,9 @@ class Client:
         known = {id: label for label, id in self.ids.items()}
         return "".join(known[id] for id in ids)
 
-    async def job(self, id: str, *, until: str = "") -> dict[str, Any]:
-        """Return the job's document once it is over, or once its status begins with `until`."""
-        ends = (until,) if until else ("FINISHED", "FAILED", "ABORTED")
+    async def job(self, id: str, *, until: str | tuple[str, ...] = ()) -> dict[str, Any]:
+        """Return the job's document once it is over, or once its status begins with (one of) `until`."""
+        ends = until or ("FINISHED", "FAILED", "ABORTED")
         async with asyncio.timeout(20):
             while True:
                 document: dict[str, Any] = (await self("GET", f"/API/job/{id}")).json
@@ -154,12 +155,14 @@ async def _catalog() -> tuple[bytes, str]:
 
 
 @asynccontextmanager
-async def running(folder: Path, **extra: Any) -> AsyncIterator[tuple[Origin, Client]]:
+async def running(
+    folder: Path, *, disk: Disk | None = None, **extra: Any
+) -> AsyncIterator[tuple[Origin, Client]]:
     """Start an origin below `folder`; it keeps what an earlier one has left there."""
     catalog, token = await _catalog()
     if not (folder / "catalog.db").exists():
         (folder / "catalog.db").write_bytes(catalog)
-    app = build_app(load(write_settings(folder, **extra), [], {}))
+    app = build_app(load(write_settings(folder, **extra), [], {}), disk=disk)
     addresses = await app.start()
     try:
         jar = aiohttp.DummyCookieJar()

@@ -92,6 +92,14 @@ async def test_an_imported_file_is_409_to_import_again_unless_allowed(client: Cl
     assert len(document["item"]) == 2
 
 
+async def test_an_import_run_again_is_another_item(client: Client) -> None:
+    await client.upload("c.mov", b"bytes", label="1")
+    first = await imported(client, "/API/file/{1}/import?allowReimport=true")
+    second = await imported(client, f"/API/job/{first['jobId']}/re-run")
+    assert data_of(second)["item"] != data_of(first)["item"]
+    assert len((await client("GET", "/API/file/{1};includeItem=true")).json["item"]) == 2
+
+
 @pytest.mark.parametrize(
     ("target", "status"),
     [

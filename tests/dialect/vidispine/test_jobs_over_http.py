@@ -284,6 +284,14 @@ async def test_a_job_is_run_again_as_a_new_one(client: Client) -> None:
     assert await names(client) == ["x"]
 
 
+async def test_a_finished_copy_run_again_is_another_copy(client: Client) -> None:
+    await client.upload("a", b"1", label="1")
+    first = await finished(client, COPY)
+    second = await finished(client, f"/API/job/{first['jobId']}/re-run")
+    assert data_of(second)["targetFile"] != data_of(first)["targetFile"]
+    assert await names(client) == ["a", "a_1"]
+
+
 async def test_nothing_waits_so_there_is_no_problem(client: Client) -> None:
     assert (await client("GET", "/API/job/problem")).json == {}
 
