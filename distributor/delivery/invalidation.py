@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 from distributor.core.model import StoredResponse
 from distributor.delivery.edge import Edge
+from distributor.errors import Overloaded
 from distributor.ports import Observer, Store
 
 BATCH = 1000
+RECOVERY = 60.0  # seconds that a purge waits for a store that is still being read after a start
+LOOK = 0.02  # seconds between two looks at it
 
 
 class Invalidation:
@@ -31,7 +35,9 @@ class Invalidation:
 
         A hard purge also cuts fetches under way loose and forgets remembered 404, 410 and 421. An id
         that is not stored is no error. In force for every request that comes after the return.
+        Raises Overloaded when the store is not read within RECOVERY, StoreError.
         """
+        await self._recovered()
         if ids is not None:
             wanted = set(ids)
             if not soft:
@@ -54,6 +60,15 @@ class Invalidation:
             more, further = await self._apply(found, soft)
             count, size = count + more, size + further
         return count, size
+
+    async def _recovered(self) -> None:
+        """What is not read yet after a start could not be purged."""
+        try:
+            async with asyncio.timeout(RECOVERY):
+                while self._store.recovering:  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK)  # The store tells by a flag only.
+        except TimeoutError:
+            raise Overloaded("the store is still being read after the start", retry_after=5) from None
 
     def _cut_loose(self, matches: Callable[[str, str | None], bool]) -> None:
         """The bucket of a fetch that still waits for its head is not known: None."""

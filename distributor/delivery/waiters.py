@@ -6,31 +6,32 @@ import asyncio
 
 
 class Waiters:
-    """Futures by the position they wait for."""
+    """Futures, and the position each waits for."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiting: dict[asyncio.Future[None], int] = {}
 
     async def wait(self, position: int) -> None:
         """Return once the byte at `position` is there, or all are woken. Cancelling it is harmless."""
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append((position, future))
-        await future
+        self._waiting[future] = position
+        try:
+            await future
+        finally:
+            self._waiting.pop(future, None)
 
     def wake(self, start: int, stop: int) -> None:
         """The bytes [start, stop) are there."""
-        woken = [future for position, future in self._waiting if start <= position < stop]
-        if woken:
-            self._waiting = [item for item in self._waiting if not start <= item[0] < stop]
-            _set(woken)
+        for future, position in list(self._waiting.items()):
+            if start <= position < stop:
+                self._set(future)
 
     def wake_all(self) -> None:
         """Something else has changed: let everybody look again."""
-        waiting, self._waiting = self._waiting, []
-        _set([future for _, future in waiting])
+        for future in list(self._waiting):
+            self._set(future)
 
-
-def _set(futures: list[asyncio.Future[None]]) -> None:
-    for future in futures:
+    def _set(self, future: asyncio.Future[None]) -> None:
+        del self._waiting[future]
         if not future.done():
             future.set_result(None)

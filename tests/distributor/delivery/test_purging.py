@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from distributor.errors import EdgeError, FetchCancelled, StoreError, UnknownAsset
+from distributor.errors import EdgeError, FetchCancelled, Overloaded, StoreError, UnknownAsset
 from tests.distributor.delivery.conftest import MakeBench
 from tests.support.delivery import SEGMENT, range_of
+from tests.support.memory_store import MemoryStore
 from tests.support.source import Fault
 
 N = 50_000
@@ -136,6 +137,46 @@ async def test_purge_takes_all_queries_of_an_id(make_bench: MakeBench) -> None:
             await bench.get("a", query=query)
         await bench.idle()
         assert await bench.purger.purge(ids=["a"]) == (3, 3 * N)
+
+
+async def test_purge_waits_for_a_store_that_is_still_being_read(memory_bench: MakeBench) -> None:
+    async with memory_bench() as bench:
+        bench.source.add("a", N)
+        await bench.fill("a")
+        assert isinstance(bench.store, MemoryStore)
+        bench.store.recovering = True
+        purge = asyncio.create_task(bench.purger.purge(prefix="a"))
+        await asyncio.sleep(0.05)
+        assert not purge.done()
+        bench.store.recovering = False
+        assert await purge == (1, N)
+
+
+async def test_purge_gives_up_on_a_store_that_is_never_read(
+    memory_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distributor.delivery.invalidation.RECOVERY", 0.01)
+    async with memory_bench() as bench:
+        assert isinstance(bench.store, MemoryStore)
+        bench.store.recovering = True
+        with pytest.raises(Overloaded):
+            await bench.purger.purge(ids=["a"])
+        bench.store.recovering = False
+
+
+async def test_two_requests_while_the_store_is_still_being_read_are_one_miss_or_hits(
+    memory_bench: MakeBench,
+) -> None:
+    async with memory_bench() as bench:
+        assert isinstance(bench.store, MemoryStore)
+        asset = bench.source.add("a", N)
+        for expected in (["miss", "pending"], ["hit", "hit"]):
+            bench.store.recovering = True
+            replies = await asyncio.gather(bench.get("a"), bench.get("a"))
+            assert sorted(reply.cache or "" for reply in replies) == sorted(expected)
+            assert all(reply.body == asset.content("a") for reply in replies)
+            await bench.idle()
+        assert bench.source.count("a") == 1
 
 
 # --- prefetch ---
