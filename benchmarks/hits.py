@@ -69,7 +69,7 @@ def run(directory: Path, rounds: int, seconds: float) -> Table:
         rows.append(row)
     columns = ["requests per second", *names, *(["ratio to the better peer"] if ratios else [])]
     note = (
-        f"64 connections, kept alive; {rounds} rounds of {seconds:g} s, servers taking turns; access logs off, "
+        f"64 connections, kept alive; {rounds} rounds of {seconds:g} s, in turns; access logs off, "
         "metrics on at this edge. wrk, but for HEAD, which it cannot do (`benchmarks/load.c`)."
     )
     return Table("Hits", note, columns, rows, ratios)
@@ -88,7 +88,7 @@ def cost(directory: Path, rounds: int, seconds: float) -> Table:
                 before = server.cpu_seconds()
                 found = _case("GET 64 MiB", server, seconds)
                 spent = server.cpu_seconds() - before
-                cpu[server.name].append(spent / (found.rate * seconds * 67_108_864 / 1e9))
+                cpu[server.name].append(spent / (found.volume * seconds / 1e9))
                 if loader_available():
                     peak = load(server.port, f"/assets/{SMALL}", seconds / 2).rate
                     loaded = load(server.port, f"/assets/{SMALL}", seconds, rate=0.7 * peak)

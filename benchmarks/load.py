@@ -15,13 +15,15 @@ from typing import NamedTuple
 from benchmarks.machine import CLIENT_CORE, pinned
 
 HERE = Path(__file__).parent
+_SIZES = {"B": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30}
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
 class Load(NamedTuple):
-    """rate: answers per second; p50, p99: seconds; bad: answers that were no 200, 206 or 304."""
+    """rate: answers per second; volume: bytes per second; p50, p99: seconds; bad: no 200, 206 or 304."""
 
     rate: float
+    volume: float
     p50: float
     p99: float
     bad: int
@@ -41,9 +43,11 @@ def wrk(
     for group in re.findall(r"Socket errors: (.*)", out):
         bad += sum(int(n) for n in re.findall(r"\d+", group))
     rate = re.search(r"Requests/sec: +([\d.]+)", out)
-    if rate is None:
+    volume = re.search(r"Transfer/sec: +([\d.]+)([KMG]?B)", out)
+    if rate is None or volume is None:
         raise RuntimeError(out)
-    return Load(float(rate[1]), _percentile(out, 50), _percentile(out, 99), bad)
+    moved = float(volume[1]) * _SIZES[volume[2]]
+    return Load(float(rate[1]), moved, _percentile(out, 50), _percentile(out, 99), bad)
 
 
 def _percentile(out: str, share: int) -> float:
@@ -78,4 +82,4 @@ def load(
         command = [*pinned(CLIENT_CORE), program, *map(str, words)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
-    return Load(found["rate"], found["p50"] / 1e6, found["p99"] / 1e6, found["bad"])
+    return Load(found["rate"], found["bytes"] / seconds, found["p50"] / 1e6, found["p99"] / 1e6, found["bad"])

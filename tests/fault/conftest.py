@@ -8,10 +8,10 @@ import pytest
 import pytest_asyncio
 
 from tests.support.edge import Edge
-from tests.support.fixtures import asset, free_port, start_edge
+from tests.support.fixtures import asset, free_port, sources, start_edge
 from tests.support.source import Source
 
-__all__ = ["asset", "start_edge"]
+__all__ = ["asset", "sources", "start_edge"]
 
 SEGMENT = 65_536
 

@@ -290,9 +290,10 @@ class Edge:
         parts = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
 
-    def disk_bytes(self) -> int:
-        """Bytes allocated below the cache directory."""
-        return sum(p.lstat().st_blocks * 512 for p in self.cache.rglob("*") if p.is_file())
+    def blob_bytes(self) -> int:
+        """Bytes that the file system gave to files of the cache directory, the index (SQLite) aside."""
+        files = [p for p in self.cache.rglob("*") if p.is_file() and ".db" not in p.name]
+        return sum(p.lstat().st_blocks * 512 for p in files)
 
     def tracebacks(self) -> list[str]:
         return [line for line in self.log if "Traceback" in line]
