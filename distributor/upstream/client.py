@@ -57,7 +57,9 @@ class HttpExchange:
             async with asyncio.timeout(self._stall_timeout):
                 data = await self._response.content.readany()
         except TimeoutError:
-            raise SourceStalled(source=self.source) from None
+            data = self._left_over()
+            if not data:
+                raise SourceStalled(source=self.source) from None
         except (aiohttp.ClientError, OSError) as error:
             data = self._left_over()
             if not data:
@@ -109,7 +111,10 @@ class HttpSource:
         self._url = url
         self._session = session
         self._user_agent = user_agent
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
+        # Silence is measured from the last byte either way came, so a slow connect takes nothing from it.
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=connect_timeout, sock_read=stall_timeout
+        )
         self._head_timeout = connect_timeout + stall_timeout
         self._stall_timeout = stall_timeout
         self._observer = observer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -153,6 +154,14 @@ async def test_failing_before_the_head(fault: Fault, error: type[SourceError], c
     assert type(caught.value) is error
     assert caught.value.source == "one"
     assert str(client.source.port) not in str(caught.value)
+
+
+async def test_silence_before_the_head_lasts_no_longer_than_the_stall_timeout(client: Client) -> None:
+    client.source.fault("dir/a b.mp4", Fault(gate=asyncio.Event()))
+    began = time.monotonic()
+    with pytest.raises(SourceTimeout):
+        await client.open(connect_timeout=30.0, stall_timeout=0.1)
+    assert time.monotonic() - began < 10
 
 
 async def test_nobody_listening_is_unreachable(client: Client) -> None:
