@@ -121,7 +121,7 @@ def _time(field: str, sign: Sign, text: str) -> str:
         raise Invalid(field, "must be a time such as 2019-04-11T12:57:48Z", text) from None
     assert span.low is not None and span.high is not None
     ms = span.high if sign in (Sign.ABOVE, Sign.AT_MOST) else span.low
-    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(ms // 1000, UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 @dataclass(frozen=True, slots=True)

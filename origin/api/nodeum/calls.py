@@ -22,6 +22,8 @@ from origin.errors import Invalid
 from origin.services import Services
 
 MAX_BODY = 1 << 20
+PUBLIC_CONTROLLERS = frozenset({"files", "pools", "catalog"})
+"""Those that show what is public to requests without credentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class Parameter:
     name: str
     description: str
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +208,8 @@ def number(given: Mapping[str, Any], name: str, *, least: int = 0, most: int = 2
     value = given.get(name)
     if value is None:
         return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON has one kind of number
     if not isinstance(value, int) or isinstance(value, bool):
         raise problem(422, name, "invalid", "must be a whole number", value=str(value))
     if value < least:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from origin.api.nodeum.calls import Route
+from origin.api.nodeum.calls import PUBLIC_CONTROLLERS, Route
 from origin.api.nodeum.schemas import SCHEMAS, reference
 
 _MEANINGS = {
@@ -29,6 +29,7 @@ _MEANINGS = {
     503: "Not now; Retry-After says when",
 }
 _ALWAYS = (401, 403, 429, 500, 503)
+_SECURITY: list[dict[str, list[str]]] = [{"basic": []}, {"bearer": []}, {"key": []}]
 _TYPES = {"openapi_yaml": "application/yaml", "html": "text/html"}
 _PAGE_HEADERS = {
     "X-Total": "Entries in all",
@@ -54,7 +55,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             "description": "Storage and archive: catalog search, files, pools, tapes, tasks, API keys.",
         },
         "servers": [{"url": "/"}],
-        "security": [{"basic": []}, {"bearer": []}, {"key": []}],
+        "security": _SECURITY,
         "paths": paths,
         "components": {
             "schemas": {**SCHEMAS},
@@ -90,9 +91,11 @@ def _operation(route: Route) -> dict[str, Any]:
         operation["security"] = []
     else:
         operation["x-scope"] = route.scope
+        if route.method == "GET" and route.scope.partition("/")[0] in PUBLIC_CONTROLLERS:
+            operation["security"] = [{}, *_SECURITY]  # what is public needs no credentials
     if route.body is not None:
         operation["requestBody"] = {
-            "required": True,
+            "required": not SCHEMAS[route.body].keys().isdisjoint({"required", "anyOf"}),
             "content": {"application/json": {"schema": reference(route.body)}},
         }
     return operation
@@ -105,14 +108,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         if part.startswith("{")
     ]
     for parameter in route.parameters:
-        found.append(
-            {
-                "name": parameter.name,
-                "in": "query",
-                "description": parameter.description,
-                "schema": dict(parameter.schema),
-            }
-        )
+        described = {"name": parameter.name, "in": "query", "description": parameter.description}
+        found.append({**described, "required": parameter.required, "schema": dict(parameter.schema)})
     return found
 
 
@@ -141,5 +138,5 @@ def _responses(route: Route) -> dict[str, Any]:
 
 def _content(answer: str) -> dict[str, Any]:
     if answer in _TYPES:
-        return {_TYPES[answer]: {"schema": {"type": "string"}}}
+        return {_TYPES[answer]: {"schema": {"type": "object"} if answer == "openapi_yaml" else {}}}
     return {"application/json": {"schema": reference(answer)}}

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from origin.api.auth import caller_of, hidden
 from origin.api.dispatch import Handler, raw_path
-from origin.api.nodeum.calls import Answer, Call, Route, etag_of, none_match
+from origin.api.nodeum.calls import PUBLIC_CONTROLLERS, Answer, Call, Route, etag_of, none_match
 from origin.api.nodeum.problems import Problem, from_error, method_not_allowed, not_found, problem
 from origin.api.nodeum.table import ROUTES
 from origin.domain.model import Caller
@@ -24,7 +24,6 @@ from origin.services import Services
 
 PREFIXES = ("/api/v2", "/api/catalog", "/api/docs")
 _ENVELOPED = "/api/catalog/"
-_PUBLIC_CONTROLLERS = frozenset({"files", "pools", "catalog"})
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -68,7 +67,7 @@ class Dialect:
         return answer if isinstance(answer, web.StreamResponse) else _response(request, answer)
 
     def _require(self, caller: Caller, scope: str) -> None:
-        if caller.user is None and scope.partition("/")[0] not in _PUBLIC_CONTROLLERS:
+        if caller.user is None and scope.partition("/")[0] not in PUBLIC_CONTROLLERS:
             raise Unauthenticated
         self._services.access.require_scope(caller, scope)
 

@@ -104,7 +104,6 @@ _WORKFLOW = {
     "destination_type": _one_of(END_TYPES, null=True),
 }
 _NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 255}
-_NOT_NULL: Schema = {"type": "integer", "minimum": 0}
 
 
 def _body(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
@@ -116,18 +115,23 @@ _TASK_BODY = {
     "name": _NAME,
     "comment": {"type": ["string", "null"]},
     **_WORKFLOW,
-    "priority": _NOT_NULL,
-    "conflict_resolution": _one_of(CONFLICTS),
-    "activate": {"type": "boolean"},
+    "priority": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**53},
+    "conflict_resolution": _one_of(CONFLICTS, null=True),
+    "activate": {"type": ["boolean", "null"]},
 }
 _POOL_BODY = {
     "name": _NAME,
     "content": _one_of(POOL_CONTENTS),
-    "comment": {"type": "string"},
-    "type": _one_of(POOL_TYPES),
-    "uri": {"type": "string"},
-    "public": {"type": "boolean"},
-    "read_only": {"type": "boolean"},
+    "comment": {"type": ["string", "null"]},
+    "type": _one_of(POOL_TYPES, null=True),
+    "uri": {"type": ["string", "null"]},
+    "public": {"type": ["boolean", "null"]},
+    "read_only": {"type": ["boolean", "null"]},
+}
+_CLOUD = {
+    **_POOL_BODY,
+    "content": {"const": "cloud"},
+    "uri": {"type": "string", "pattern": "^s3:.+"},
 }
 _END_NAMES = {
     "pool_id": {"type": "integer"},
@@ -135,6 +139,14 @@ _END_NAMES = {
     "tape_id": {"type": "integer"},
     "tape_barcode": {"type": "string"},
 }
+
+
+def _end_body(what: str) -> Schema:
+    """One of the names must be there; two are refused."""
+    names: Schema = {f"{what}_id": {"type": "integer"}, f"{what}_path": {"type": "string"}, **_END_NAMES}
+    return {**_body((), **names), "anyOf": [{"required": [name]} for name in names]}
+
+
 _SEARCH: Schema = {
     "type": "object",
     "properties": {
@@ -187,7 +199,13 @@ SCHEMAS: dict[str, Schema] = {
     "files": _list("files", "file"),
     "pool": _object(_POOL, type=_one_of(POOL_TYPES), content=_one_of(POOL_CONTENTS)),
     "pools": _list("pools", "pool"),
-    "pool_body": _body(("name", "content"), **_POOL_BODY),
+    "pool_body": {
+        **_body(("name", "content"), **_POOL_BODY),
+        "anyOf": [
+            {"properties": {"content": _one_of(("tape", "nas"))}},
+            _body(("name", "content", "uri"), **_CLOUD),
+        ],
+    },
     "pool_change": _body((), **_POOL_BODY),
     "tape": _object(_TAPE),
     "tapes": _list("tapes", "tape"),
@@ -207,9 +225,7 @@ SCHEMAS: dict[str, Schema] = {
     "task_source_body": _body((), file_id={"type": "integer"}, file_path={"type": "string"}, **_END_NAMES),
     "task_destination": _object(f"{_END} folder:obj?"),
     "task_destinations": _list("task_destinations", "task_destination"),
-    "task_destination_body": _body(
-        (), folder_id={"type": "integer"}, folder_path={"type": "string"}, **_END_NAMES
-    ),
+    "task_destination_body": _end_body("folder"),
     "api_key": {
         **_object("id:int name:str key:str expires_at:time? created_at:time last_used_at:time?"),
     },
@@ -217,7 +233,7 @@ SCHEMAS: dict[str, Schema] = {
     "api_key_body": _body(
         (),
         name=_NAME,
-        api_key_scopes={"type": "array", "items": _SCOPE},
+        api_key_scopes={"type": ["array", "null"], "items": _SCOPE},
         expires_at={"type": ["string", "null"], "format": "date-time"},
     ),
     "api_key_change": _body((), name=_NAME, api_key_scopes={"type": "array", "items": _SCOPE}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from origin.api.nodeum import catalog, docs, ends, files, keys, pools, tasks
@@ -16,25 +17,51 @@ from origin.api.nodeum.wire import (
     kinds,
 )
 from origin.core.conditions import Kind
-from origin.core.search import FACETS, Field
+from origin.core.search import FACETS, Field, Sort
 
 _WHOLE = {"type": "integer", "minimum": 1}
-PAGING = (
-    Parameter("page", "Number of the page, from 1.", _WHOLE),
-    Parameter("per_page", "Entries of a page, at most 100; default 20.", _WHOLE),
-    Parameter("limit", "As per_page, and wins over it.", _WHOLE),
-    Parameter("offset", "Entries to leave out; wins over page.", {"type": "integer", "minimum": 0}),
-)
-_SORT = Parameter("sort_by", "Fields of the list with :asc or :desc, joined by a comma or a pipe.")
+_NONE_UP = {"type": "integer", "minimum": 0}
+
+
+def _paging(least: dict[str, Any]) -> tuple[Parameter, ...]:
+    return (
+        Parameter("page", "Number of the page, from 1.", _WHOLE),
+        Parameter("per_page", "Entries of a page, at most 100; default 20.", least),
+        Parameter("limit", "As per_page, and wins over it.", least),
+        Parameter("offset", "Entries to leave out; wins over page.", _NONE_UP),
+    )
+
+
+PAGING = _paging(_WHOLE)
+_NUMBER = "-?[0-9]{1,18}"
+_MOMENT = "[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])(T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)?"
+_COMPARED = "(!=|>=|<=|=|>|<)?"
+_PATTERNS = {
+    Kind.NUMBER: f"^({_COMPARED}{_NUMBER}|!?><{_NUMBER}([|]{_NUMBER}){{0,9}})$",
+    Kind.FLAG: "^(!=|=)?(true|false|0|1)$",
+    Kind.TIME: f"^{_COMPARED}{_MOMENT}$",
+}
+
+
+def _sorts(fields: Iterable[str], separators: str = ",|") -> dict[str, Any]:
+    one = f"({'|'.join(fields)})(:asc|:desc)?"
+    more = f"([{separators}]{one}){{0,3}}" if separators else ""
+    return {"type": "string", "pattern": f"^({one}{more})?$"}
+
+
+def _filter(kind: Kind) -> dict[str, Any]:
+    """Patterns are narrower than what is taken where no pattern can say all of it."""
+    return {"type": "string", "pattern": _PATTERNS[kind]} if kind in _PATTERNS else {"type": "string"}
 
 
 def _list(fields: dict[str, Kind]) -> tuple[Parameter, ...]:
     """What a list takes: paging, order, and a filter for each field."""
+    sort = "Fields of the list with :asc or :desc, joined by a comma or a pipe."
     filters = [
-        Parameter(name, f"Filter; {kind.value}, with a prefix such as >= or ><a|b.")
+        Parameter(name, f"Filter: {kind.value}, with a prefix such as >= or ><a|b.", _filter(kind))
         for name, kind in fields.items()
     ]
-    return (*PAGING, _SORT, *filters)
+    return (*PAGING, Parameter("sort_by", sort, _sorts(fields)), *filters)
 
 
 _TASK_FILTERS = kinds(
@@ -42,32 +69,50 @@ _TASK_FILTERS = kinds(
     text="source_pool_name destination_pool_name source_tape_barcode destination_tape_barcode",
 )
 _RANGE = "A value, a..b, or a prefix > >= < <= = before one."
-_SEARCH_TEXT = {
-    Field.VOLUME: "A storage among the locations; several are joined by a comma or a pipe.",
-    Field.EXTENSION: "Extension, with or without its dot.",
-    Field.SIZE: "Bytes. " + _RANGE,
-    Field.MODIFIED: "A year, month, day or time, UTC. " + _RANGE,
-    Field.CACHED_DATE: "A year, month, day or time, UTC. " + _RANGE,
-    Field.CACHED: "true or false: whether an online storage has a copy.",
-    Field.HASH: "SHA-1 or SHA-256, hexadecimal.",
-    Field.NAME: "The base name, equal.",
-    Field.PATH: "The whole path, equal.",
-    Field.PARENT: "The folder's path, equal.",
-    Field.UNDER: "A folder, for all below it on any storage.",
-    Field.PROJECT: "Id of a project.",
-    Field.ASSET: "Id of an asset.",
-    Field.TAG: "A tag.",
-}
-_SEARCH: tuple[Parameter, ...] = (
-    Parameter("q", "Words, prefixes (A9C00*), phrases in quotes, and field:value; all must fit."),
-    Parameter("cursor_mark", "* for the first page, then the next_cursor_mark of the page before."),
-    Parameter("rows", "Entries of a page, 0 to 100; default 20.", {"type": "integer", "minimum": 0}),
-    *PAGING,
-    Parameter(
-        "sort", "id, file_path, file_base_name, file_size or file_modification_date, with :asc or :desc."
+_SIZE = "[0-9]{1,15}"
+
+
+def _range(unit: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^((>=|<=|=|>|<)?{unit}|{unit}[.][.]{unit})$"}
+
+
+_TEXT = {"type": "string"}
+_SEARCH_FIELDS: dict[Field, tuple[str, dict[str, Any]]] = {
+    Field.VOLUME: ("A storage among the locations; several are joined by a comma or a pipe.", _TEXT),
+    Field.EXTENSION: ("Extension, with or without its dot.", _TEXT),
+    Field.SIZE: ("Bytes. " + _RANGE, _range(_SIZE)),
+    Field.MODIFIED: ("A year, month, day or time, UTC. " + _RANGE, _range(_MOMENT)),
+    Field.CACHED_DATE: ("A year, month, day or time, UTC. " + _RANGE, _range(_MOMENT)),
+    Field.CACHED: ("Whether an online storage has a copy.", {"type": "string", "enum": ["true", "false"]}),
+    Field.HASH: (
+        "SHA-1 or SHA-256, hexadecimal.",
+        {"type": "string", "pattern": "^([0-9a-f]{40}|[0-9a-f]{64})$"},
     ),
-    *(Parameter(field.value, text) for field, text in _SEARCH_TEXT.items()),
-    Parameter("facet", "Some of " + ", ".join(FACETS) + ", joined by a comma."),
+    Field.NAME: ("The base name, equal.", _TEXT),
+    Field.PATH: ("The whole path, equal.", _TEXT),
+    Field.PARENT: ("The folder's path, equal.", _TEXT),
+    Field.UNDER: ("A folder, for all below it on any storage.", _TEXT),
+    Field.PROJECT: ("Id of a project.", _TEXT),
+    Field.ASSET: ("Id of an asset.", _TEXT),
+    Field.TAG: ("A tag.", _TEXT),
+}
+_FACETS = f"({'|'.join(FACETS)})"
+_SEARCH: tuple[Parameter, ...] = (
+    Parameter(
+        "q",
+        "Words, prefixes (A9C00*), phrases in quotes, and field:value; all must fit.",
+        {"type": "string", "maxLength": 1000},
+    ),
+    Parameter("cursor_mark", "* for the first page, then the next_cursor_mark of the page before."),
+    Parameter("rows", "Entries of a page, at most 100; default 20; 0 for none.", _NONE_UP),
+    *_paging(_NONE_UP),
+    Parameter("sort", "What entries are ordered by, with :asc or :desc.", _sorts(Sort, "")),
+    *(Parameter(field.value, text, schema) for field, (text, schema) in _SEARCH_FIELDS.items()),
+    Parameter(
+        "facet",
+        "Some of " + ", ".join(FACETS) + ", joined by a comma.",
+        {"type": "string", "pattern": f"^{_FACETS}([,|]{_FACETS}){{0,4}}$"},
+    ),
     Parameter("facet_limit", "Buckets of a facet.", {"type": "integer", "minimum": 1, "maximum": 100}),
 )
 
@@ -221,7 +266,14 @@ def _tasks() -> tuple[Route, ...]:
         ),
         "statuses": _MANY_OF,
     }
-    job = (Parameter("job_id", "The job_id of the answer that started it."),)
+    job = (
+        Parameter(
+            "job_id",
+            "The job_id of the answer that started it.",
+            {"type": "string", "pattern": "^00000000-0000-8000-8000-[0-9a-f]{12}$"},
+            required=True,
+        ),
+    )
     return (
         _get(
             "/api/v2/tasks",
@@ -392,7 +444,7 @@ def _ends(one: str, kind: str) -> tuple[Route, ...]:
             f"{controller}/index",
             f"The {kind}s of a task",
             f"{name}s",
-            parameters=(*PAGING, _SORT),
+            parameters=(*PAGING, Parameter("sort_by", "id, with :asc or :desc.", _sorts(["id"]))),
             statuses=_MANY_OF,
         ),
         Route(

@@ -190,7 +190,10 @@ def _action_value(n: int, status: str, done: int, total: int) -> dict[str, Any]:
 async def list_executions(call: Call) -> Answer:
     task_n = await _task_number(call) if "task" in call.args else None
     runs = await call.services.tasks.runs(call.caller, task_n)
-    if (call.param("complete_list") or "").lower() in ("false", "0"):
+    complete = call.param("complete_list")
+    if complete is not None and complete.lower() not in ("true", "false"):
+        raise Invalid("complete_list", "must be true or false", complete)
+    if complete is not None and complete.lower() == "false":
         last: dict[int, Any] = {}
         for run in runs:
             if run_status(run.state) in ("done", "finished_with_warnings"):

@@ -20,7 +20,7 @@ def time_of(ms: int | None) -> str | None:
     """Return `2019-04-11T12:57:48Z`, None for None and for what no calendar has."""
     if ms is None or not -62_135_596_800_000 <= ms < 253_402_300_800_000:
         return None
-    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(ms // 1000, UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def split_name(path: str) -> tuple[str, str]:
