@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import disturbance, herd, hits, kills, memory, report, restart, seek
+from benchmarks import disturbance, faults, herd, hits, idle, kills, memory, report, restart, seek
 from benchmarks.report import Table
 
 Case = tuple[tuple[str, ...], Callable[[Path, argparse.Namespace], Table]]
@@ -27,7 +27,10 @@ CASES: dict[str, Case] = {
     "herd": ((), lambda d, o: herd.run(d, o.quick)),
     "seek": ((), lambda d, o: seek.run(d, o.rounds)),
     "disturbance": (("wrk",), lambda d, o: disturbance.run(d, o.rounds, (32 if o.quick else 128) << 20)),
+    "idle": (("wrk",), lambda d, o: idle.run(d, o.rounds, 1_000 if o.quick else 10_000)),
     "memory": ((), lambda d, o: memory.run(d, o.quick)),
+    "room": ((), lambda d, _: faults.room(d)),
+    "faults": ((), lambda d, _: faults.run(d)),
     "kill9": ((), lambda d, _: kills.run(d)),
     "restart": ((), lambda d, o: restart.run(d, [1_000] if o.quick else o.stored)),
 }
