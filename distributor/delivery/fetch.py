@@ -77,6 +77,7 @@ class Fetch:
     """See the head of this file.
 
     base            what was stored before: complete (to be confirmed), or partial (to be resumed)
+    known_head      None until it is known, or if there never was one
     wants_handover  somebody will take over the exchange of an answer that is not stored
     last_resort     a 5xx is an answer too, once all sources gave nothing better (transparent)
     """
@@ -111,7 +112,7 @@ class Fetch:
         self._base = base
         self._hooks = hooks
         self._asking = Asking(means, request, base, last_resort=last_resort)
-        self._head: Head | None = None
+        self.known_head: Head | None = None
         self._head_known = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._begun = self._cut_off = False
@@ -136,14 +137,9 @@ class Fetch:
     async def head(self) -> Head:
         """Wait until the head is known. Raises what the fetch failed with. Cancelling it is harmless."""
         await self._head_known.wait()
-        if self._head is None:
+        if self.known_head is None:
             raise anew(self.error or FetchCancelled())
-        return self._head
-
-    @property
-    def known_head(self) -> Head | None:
-        """The head, if it is known already and was not a failure."""
-        return self._head
+        return self.known_head
 
     @property
     def with_authorization(self) -> bool:
@@ -241,7 +237,7 @@ class Fetch:
         """
         self._loose = True
         self._hooks.taken_out(self)
-        if self._head is None:
+        if self.known_head is None:
             self.cancel()
         self._unless_wanted()
 
@@ -305,7 +301,7 @@ class Fetch:
             finally:
                 self._end(FetchState.FAILED, anew(error))
             return
-        if self._head is None and base is not None and base.complete:
+        if self.known_head is None and base is not None and base.complete:
             self._means.observer.revalidated("error")
         self._end(FetchState.FAILED, anew(error))
 
@@ -368,11 +364,14 @@ class Fetch:
                 self._handover = head.exchange
             else:
                 head.exchange.close()
-        self._head = head
+        self.known_head = head
         if isinstance(head, Filling):
             self.stored = head.stored
             self.resumed_partial = asked.resumed
-            self._bringing = Bringing(self._means, self._request, head.stored, self._taken_on)
+            segments = head.stored.segments
+            self._bringing = Bringing(
+                self._means, self._request, head.stored, lambda run: run.taken_on(self._runs, segments)
+            )
             self._room = Room(self._means.store, head.stored, asked.granted)
             before, self.key = self.key, head.stored.key
             if self.key != before:
@@ -469,10 +468,6 @@ class Fetch:
         gap = unclaimed(stored.segments, self._runs, 0, None)
         if gap is not None:
             self._launch(Run(*gap))
-
-    def _taken_on(self, run: Run) -> None:
-        assert self.stored is not None
-        run.taken_on(self._runs, self.stored.segments)
 
     async def _pour(self, run: Run) -> None:
         """Bring a run's bytes to its end."""

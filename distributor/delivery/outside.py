@@ -43,6 +43,7 @@ class Outside:
         self._representation = representation
         self._exchange = exchange
         self._at = at
+        self._sources = set() if exchange is None else {exchange.source}
 
     async def read(self, start: int, stop: int | None) -> AsyncIterator[bytes]:
         """Yield the bytes [start, stop); stop None: to the end of a body of unknown length.
@@ -105,7 +106,20 @@ class Outside:
             start=position, stop=stop, condition=binding(representation)
         )
         self._exchange = await self._means.pool.open(request, judge)
+        self._sources.add(self._exchange.source)
         self._at = position
+
+    def verify(self, sha256: bytes) -> None:
+        """Compare the digest of the whole with what was declared. Raises DigestMismatch.
+
+        Whoever brought some of it then counts as failed.
+        """
+        if sha256 == self._representation.digest:
+            return
+        error = DigestMismatch("the body does not hash to its Repr-Digest")
+        for name in self._sources:
+            self._means.pool.failed(error, name)
+        raise error
 
     def close(self) -> None:
         """Cut or give back the connection. May be called twice."""
@@ -117,10 +131,10 @@ class Outside:
 class PassBody:
     """The body of an answer that is not stored. See `ports.Body`.
 
-    check  the sha-256 the whole must have; its last byte waits until that is known
+    check  the whole must hash to its declared digest; its last byte waits until that is known
     """
 
-    def __init__(self, outside: Outside, start: int, stop: int | None, *, check: bytes | None) -> None:
+    def __init__(self, outside: Outside, start: int, stop: int | None, *, check: bool) -> None:
         self.length = None if stop is None else stop - start
         self._outside = outside
         self._start = start
@@ -128,7 +142,7 @@ class PassBody:
         self._check = check
 
     async def __aiter__(self) -> AsyncIterator[bytes | FileSlice]:
-        hasher = hashlib.sha256() if self._check is not None else None
+        hasher = hashlib.sha256() if self._check else None
         held = b""
         async for data in self._outside.read(self._start, self._stop):
             if hasher is None:
@@ -138,8 +152,8 @@ class PassBody:
             ready, held = held + data[:-1], data[-1:]
             if ready:
                 yield ready
-        if hasher is not None and hasher.digest() != self._check:
-            raise DigestMismatch("the body does not hash to its Repr-Digest")
+        if hasher is not None:
+            self._outside.verify(hasher.digest())
         if held:
             yield held
 

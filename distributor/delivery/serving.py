@@ -125,7 +125,7 @@ class Serving:
                 Outside(means, request, representation, exchange=exchange, at=start),
                 span.start if span else 0,
                 span.stop if span else length,
-                check=None if span else representation.digest,
+                check=span is None and representation.digest is not None,
             )
         else:
             exchange.close()

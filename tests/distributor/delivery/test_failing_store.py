@@ -353,3 +353,32 @@ async def test_full_disk_under_fill_asked_costs_no_reader_a_byte(memory_bench: M
         readings = [await bench.read("a", range_of(start, stop - 1)) for start, stop in ranges]
         bodies = await asyncio.gather(*(reading.rest() for reading in readings))
         assert bodies == [asset.content("a", start, stop) for start, stop in ranges]
+
+
+@pytest.mark.parametrize("wrong", ["wrong", "corrupt"])
+async def test_digest_of_what_is_not_stored_is_checked_too_and_its_source_counts_as_failed(
+    wrong: str, make_bench: MakeBench
+) -> None:
+    async with make_bench(max_object=1, sources=2) as bench:
+        for source in bench.sources:
+            asset = source.add("a", N, digest=True)
+        if wrong == "wrong":
+            bench.sources[0].add("a", N, digest="wrong")
+        else:
+            bench.sources[0].fault("a", Fault(corrupt_at=N - 1))
+        got = await bench.get("a")
+        assert isinstance(got.error, DigestMismatch)
+        assert got.body == asset.content("a", 0, N - 1)
+        again = await bench.get("a")
+        assert (again.source, again.error, again.body) == ("external", None, asset.content("a"))
+
+
+async def test_corrupt_source_that_makes_a_failed_disk_good_never_ends_cleanly(make_bench: MakeBench) -> None:
+    async with make_bench() as bench:
+        bench.source.add("a", N, digest=True)
+        await bench.fill("a")
+        bench.source.fault("a", Fault(corrupt_at=1000))
+        reading = await bench.read("a", fail_slice_at=50_000)
+        with pytest.raises(DigestMismatch):
+            await reading.rest()
+        assert len(reading.taken) < N
