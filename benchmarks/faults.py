@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.report import Table, seconds, size
@@ -66,8 +66,10 @@ async def _one(directory: Path, case: Case, count: int) -> tuple[str, float]:
             began = time.monotonic()
             reply = await edge.get("a")
             took = time.monotonic() - began
+            version = max(server.assets["a"].version for server in servers)
             for server in servers:
                 server.heal()
+                server.assets["a"] = replace(server.assets["a"], version=version)
             await edge.idle()
             again = await edge.get("a")
             whole = again.end == "complete" and again.body == servers[0].assets["a"].content("a")

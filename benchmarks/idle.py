@@ -17,7 +17,7 @@ SMALL = "s4096/hot.bin"
 
 def _measure(server: Server, rounds: int) -> tuple[float, float]:
     """p50 and p99 with one connection, the median of rounds."""
-    found = [wrk(server.url(SMALL), 1.5, connections=1) for _ in range(rounds)]
+    found = [wrk(server.url(SMALL), 2, connections=1) for _ in range(rounds)]
     return median(one.p50 for one in found), median(one.p99 for one in found)
 
 

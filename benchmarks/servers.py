@@ -19,6 +19,19 @@ from typing import Any
 from benchmarks.machine import CLIENT_CORE, SERVER_CORE, pinned
 from tests.support.edge import ROOT, Edge
 
+__all__ = [
+    "ROOT",
+    "OurEdge",
+    "Server",
+    "SourceProcess",
+    "everybody",
+    "free_port",
+    "nginx",
+    "our_edge",
+    "source",
+    "varnish",
+]
+
 NGINX = """
 user root; worker_processes 1; daemon off; pid {directory}/pid; error_log {directory}/error.log;
 worker_rlimit_nofile 20000;

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -292,8 +293,12 @@ class Edge:
 
     def blob_bytes(self) -> int:
         """Bytes that the file system gave to files of the cache directory, the index (SQLite) aside."""
-        files = [p for p in self.cache.rglob("*") if p.is_file() and ".db" not in p.name]
-        return sum(p.lstat().st_blocks * 512 for p in files)
+        total = 0
+        for path in self.cache.rglob("*"):
+            with suppress(FileNotFoundError):  # the edge deletes while we look
+                if ".db" not in path.name and path.is_file():
+                    total += path.lstat().st_blocks * 512
+        return total
 
     def tracebacks(self) -> list[str]:
         return [line for line in self.log if "Traceback" in line]
