@@ -35,6 +35,7 @@ from origin.errors import OriginError
 from origin.ports import Clock
 from origin.services import (
     Access,
+    Audit,
     Files,
     Imports,
     Items,
@@ -51,6 +52,7 @@ from origin.services import (
     Transfers,
     Tree,
 )
+from origin.services.audit import Act, acting
 from origin.workers.copy import CopyFile
 from origin.workers.delete import DeleteFile
 from origin.workers.import_item import ImportItem
@@ -127,6 +129,7 @@ class Origin:
             tree=Tree(database, access, storages),
             search=Search(self._searcher, storages, clock),
             tasks=Tasks(database, clock, access, jobs),
+            audit=Audit(database, access),
         )
         return Runner(
             database,
@@ -306,12 +309,26 @@ class Origin:
         mount = self._dispatch.find(raw_path(request))
         if isinstance(request, OriginRequest):
             request.dialect = mount.name
+        acting.set(self._act(request, mount.name))
         try:
             return await mount.handler(request)
         except ConnectionError:
             raise
         except Exception as error:
             return plain_from(error)
+
+    def _act(self, request: web.Request, dialect: str) -> Act | None:
+        """For the audit log: what is asked, if it may change something."""
+        if request.method in ("GET", "HEAD", "OPTIONS"):
+            return None
+        return Act(
+            at_ms=self.clock.now_ms(),
+            method=request.method,
+            path=raw_path(request),
+            dialect=dialect,
+            request_id=getattr(request, "id", ""),
+            address=request.remote,
+        )
 
     def _prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Server"] = "origin"

@@ -10,6 +10,7 @@ from origin.api.protocol import OriginRequest
 from origin.domain.model import Caller
 from origin.errors import NotFound, OriginError, Unauthenticated
 from origin.services import Services
+from origin.services.audit import acting
 
 
 async def caller_of(request: web.Request, services: Services) -> Caller:
@@ -52,9 +53,13 @@ async def admitted(
 
 
 def note_caller(request: web.Request, caller: Caller) -> None:
-    """Let the access log know who asks."""
+    """Let the access log and the audit log know who asks."""
     if isinstance(request, OriginRequest):
         request.caller = caller
+    act = acting.get()
+    if act is not None:
+        act.user = caller.name
+        act.token_n = caller.token.n if caller.token is not None else None
 
 
 def hidden(caller: Caller, error: OriginError) -> OriginError:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from origin.catalog import entries, migrations, tables
+from origin.catalog import audit, entries, migrations, tables
 from origin.errors import Unavailable
 
 READERS = 4
@@ -89,13 +89,20 @@ class Database:
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """One transaction: committed, durably, when the block ends; undone when it raises.
 
-        The search index is brought in line with changed Files as its last act.
+        The search index is brought in line with changed Files as its last act, and what is done for a
+        request is written down for the audit log.
         """
         with _translated():
+            act = None
             try:
                 async with self._writer.begin() as connection:
                     yield connection
                     await entries.settle(connection)
+                    act = await audit.record(connection)
+            except BaseException:
+                if act is not None:
+                    act.written = False  # it went with the transaction
+                raise
             finally:
                 self._writes += 1
 
@@ -171,3 +178,14 @@ async def next_number(connection: AsyncConnection, kind: str) -> int:
         return int(last)
     await connection.execute(sa.insert(tables.sequences).values(kind=kind, last=1))
     return 1
+
+
+async def next_numbers(connection: AsyncConnection, kind: str, count: int) -> int:
+    """Return the first of `count` >= 1 numbers in a row; see `next_number`."""
+    first = await next_number(connection, kind)
+    await connection.execute(
+        sa.update(tables.sequences)
+        .where(tables.sequences.c.kind == kind)
+        .values(last=tables.sequences.c.last + count - 1)
+    )
+    return first

@@ -75,6 +75,7 @@ SCOPES: dict[str, frozenset[str]] = {
     "task_sources": _ALL,
     "task_destinations": _ALL,
     "api_keys": _ALL,
+    "audit": frozenset({"index"}),
     "projects": _ALL,
     "assets": _ALL,
     "objects": _ALL,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from origin.config import OriginConfig
 from origin.ports import Clock
 from origin.services.access import Access
+from origin.services.audit import Audit
 from origin.services.files import Files
 from origin.services.imports import Imports
 from origin.services.items import Items
@@ -24,6 +25,7 @@ from origin.services.tree import Tree
 
 __all__ = [
     "Access",
+    "Audit",
     "Files",
     "Imports",
     "Items",
@@ -63,3 +65,4 @@ class Services:
     tree: Tree
     search: Search
     tasks: Tasks
+    audit: Audit

@@ -237,6 +237,10 @@ SCHEMAS: dict[str, Schema] = {
         expires_at={"type": ["string", "null"], "format": "date-time"},
     ),
     "api_key_change": _body((), name=_NAME, api_key_scopes={"type": "array", "items": _SCOPE}),
+    "change": _object(
+        "id:int at:time user:str api_key_id:int? method:str path:str dialect:str request_id:str address:str?"
+    ),
+    "changes": _list("changes", "change"),
     "version": _object("version:int openapi:str docs:str"),
     "openapi": {"type": "object"},
 }

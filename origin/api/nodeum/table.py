@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from origin.api.nodeum import catalog, docs, ends, files, keys, pools, tasks
+from origin.api.nodeum import audit, catalog, docs, ends, files, keys, pools, tasks
 from origin.api.nodeum.calls import Parameter, Route
 from origin.api.nodeum.wire import (
     EXECUTION_FIELDS,
@@ -576,5 +576,18 @@ ROUTES: tuple[Route, ...] = (
     *_pools(),
     *_tasks(),
     *_keys(),
+    _get(
+        "/api/v2/audit",
+        audit.index,
+        "index_changes",
+        "audit/index",
+        "Who changed what, and when; newest first; for administrators",
+        "changes",
+        parameters=(
+            *PAGING,
+            *(Parameter(n, f"Filter: {k.value}.", _filter(k)) for n, k in audit.FIELDS.items()),
+        ),
+        statuses=_MANY,
+    ),
     *_about(),
 )
