@@ -187,7 +187,7 @@ async def test_sigterm_lets_an_upload_end_and_exits_0(tmp_path: Path) -> None:
             while True:  # until it listens no more
                 try:
                     _, probe = await asyncio.open_connection("127.0.0.1", port)
-                except ConnectionRefusedError:
+                except (ConnectionRefusedError, ConnectionResetError):  # reset: queued when it closed
                     break
                 probe.close()
                 await asyncio.sleep(0.01)
