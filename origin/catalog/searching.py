@@ -5,7 +5,7 @@ How a page is found:
 - few candidates (one of the plan's drivers lists at most FEW): they are tested and sorted;
 - by id with words: the full-text index gives its matches in that order;
 - else the index of the sort order, of one volume if one is asked for, is walked from the mark, each row
-  tested. Where matches are sparse there (WALK seconds gave no full page), all matches are sorted instead.
+  tested. Where matches are sparse there (WALK steps gave no full page), all matches are sorted instead.
 """
 
 # ruff: noqa: S608  (every f-string below joins constants; all values are bound)
@@ -38,8 +38,9 @@ THREADS = 2
 WAITING = 64  # searches in line; more are told to come again
 COUNTED = 10_000  # matches are counted so far and no farther
 FEW = 20_000
-WALK = 0.015  # seconds
+WALK = 600_000  # steps of SQLite's machine, about 15 ms; not time, which a busy neighbour takes away
 DEADLINE = 10.0  # seconds a search may take
+_TICK = 1_000
 _DAY_MS = 86_400_000
 
 
@@ -254,14 +255,20 @@ class _Hunt:
         return walk(after, rows, skip)
 
     @contextlib.contextmanager
-    def limited(self, seconds: float) -> Iterator[None]:
-        """Raise _Interrupted when what is done inside takes longer."""
-        end = time.monotonic() + seconds
-        self.connection.set_progress_handler(lambda: time.monotonic() > end, 1_000)
+    def limited(self, steps: int) -> Iterator[None]:
+        """Raise _Interrupted when what is done inside takes more steps of SQLite's machine."""
+        left = steps // _TICK
+
+        def tick() -> bool:
+            nonlocal left
+            left -= 1
+            return left < 0
+
+        self.connection.set_progress_handler(tick, _TICK)
         try:
             yield
         except sqlite3.OperationalError as error:
-            if time.monotonic() <= end:
+            if left >= 0:
                 raise
             raise _Interrupted from error
         finally:
