@@ -37,7 +37,7 @@ from distributor.delivery.means import Means
 from distributor.delivery.node import Command, Node, NodeState
 from distributor.errors import Conflict, EdgeError, SettingsError
 from distributor.metrics import Metrics
-from distributor.ports import SystemClock
+from distributor.ports import Clock, SystemClock
 from distributor.settings import read_or_make_secret
 from distributor.store.overrides import Overrides, load_overrides, save_overrides
 from distributor.store.store import DiskStore
@@ -64,10 +64,11 @@ class Application:
     public: Listener
     operator: Listener
 
-    def __init__(self, config: Config, writer: LogWriter) -> None:
+    def __init__(self, config: Config, writer: LogWriter, clock: Clock | None = None) -> None:
+        """`clock` tells ages and freshness; None: the machine's own. Connections keep real time."""
         self._config = config
         self._writer = writer
-        self._clock = SystemClock()
+        self._clock: Clock = clock or SystemClock()
         self._metrics = Metrics(VERSION)
         self._disk = DiskReader()
         self._access_log = AccessLog(writer, config.log.format) if config.log.access else None
@@ -167,6 +168,7 @@ class Application:
             common=PUBLIC_FIELDS,
             served=self.node.distributes,
             memory=self._config.cache.hot,
+            now=self._clock.now,
         )
         self.store.watch(hot.left)
         return hot

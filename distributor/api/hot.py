@@ -147,6 +147,7 @@ class HotTier:
     memory   bytes of bodies held or mapped at most
     common   field lines that every answer of the public port carries (`Frontend.common`)
     served   whether a bucket is distributed now
+    now      the wall clock by which ages are told, Unix seconds
     """
 
     def __init__(
@@ -160,6 +161,7 @@ class HotTier:
         common: str,
         served: Callable[[str], bool],
         memory: int,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._disk = disk
@@ -169,6 +171,7 @@ class HotTier:
         self._common = common.encode()
         self._served = served
         self._memory = memory
+        self._now = now
         self._held = 0
         self._assets: dict[str, _Asset] = {}
         self._lines: dict[bytes, _Target] = {}
@@ -251,7 +254,7 @@ class HotTier:
             or stored.representation is not asset.representation
         ):
             return False
-        now = time.time()
+        now = self._now()
         age = int(now - asset.born)
         if age != asset.age:
             if now >= asset.fresh_until:
@@ -563,7 +566,7 @@ class HotTier:
         """Tell the store which assets were used in the last second, and how often."""
         self._flushing = None
         used, self._used = self._used, []
-        now = time.time()
+        now = self._now()
         for asset in used:
             hits, asset.hits = asset.hits, 0
             asset.used = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.support.cache_site import site
 from tests.support.fixtures import asset, edge, shared_edge, source, sources, start_edge
 
-__all__ = ["asset", "edge", "shared_edge", "source", "sources", "start_edge"]
+__all__ = ["asset", "edge", "shared_edge", "site", "source", "sources", "start_edge"]
