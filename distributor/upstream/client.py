@@ -143,9 +143,7 @@ class HttpSource:
             self._fail(error)
         self._observer.source_request(self._name, request.method, response.status)
         self._observer.source_latency(self._name, clock.monotonic() - began)
-        return HttpExchange(
-            response, self._name, self._stall_timeout, sent, clock.now(), self._observer
-        )
+        return HttpExchange(response, self._name, self._stall_timeout, sent, clock.now(), self._observer)
 
     def _fields(self, request: SourceRequest) -> list[tuple[str, str]]:
         out = list(request.fields)
