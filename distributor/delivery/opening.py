@@ -13,11 +13,12 @@ from typing import Literal, NamedTuple
 
 from distributor.core.model import AssetRequest, Representation, StoredResponse
 from distributor.core.representation import binding, resumable
+from distributor.core.response import select
 from distributor.core.segments import SegmentMap
-from distributor.errors import RangeNotSatisfiable
+from distributor.errors import RequestError
 from distributor.http import fields as hf
 from distributor.http.fields import Fields
-from distributor.http.ranges import Span, first_position, select_spans
+from distributor.http.ranges import Span, first_position
 from distributor.ports import SourceRequest
 
 
@@ -79,9 +80,9 @@ def _resuming(
     segments = base.segments
     assert segments.length is not None
     gap = None
-    for span in _wanted(request, segments.length):
+    for span in _wanted(request, base, segments.length):
         gap = gap or segments.missing_run(*span)
-    if gap is None and fill == "asked":
+    if gap is None and fill == "asked" and not segments.complete:
         return _confirming(plain, base)
     # All bytes may be there, only never verified: the last one then brings word of the version.
     begin, end = gap or segments.missing_run(0) or (segments.length - 1, segments.length)
@@ -103,10 +104,12 @@ def prefix_end(segments: SegmentMap, position: int) -> int:
     return index * segments.size + segments.filled(index)
 
 
-def _wanted(request: AssetRequest, length: int) -> list[Span]:
-    """The ranges asked for, If-Range left aside; the whole without usable ones."""
+def _wanted(request: AssetRequest, base: StoredResponse, length: int) -> list[Span]:
+    """What the answer will need of the bytes; nothing for a 304, 412 or 416."""
     try:
-        spans = select_spans(hf.get_all(request.fields, "range"), length)
-    except RangeNotSatisfiable:
+        selection = select(request, base.representation, length, None)
+    except RequestError:
         return []
-    return [Span(0, length)] if spans is None else spans
+    if selection.status == 304:
+        return []
+    return [Span(0, length)] if selection.spans is None else selection.spans

@@ -286,3 +286,46 @@ async def test_stale_part_under_fill_asked_is_confirmed_without_a_body(make_benc
         got = await bench.get("a", range_of(5_000, 5_009))
         assert (got.state, got.body) == ((206, "hit", "local"), asset.content("a", 5_000, 5_010))
         assert [seen.status for seen in bench.source.seen("a")] == [206, 304]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Range", "bytes=5000-5009"), ("If-Range", '"other"')],
+        [("If-None-Match", "*")],
+        [("Range", f"bytes={N}-")],
+        [("Range", "bytes=5000-5009,100000-100009")],
+    ],
+    ids=["if-range-fails", "304", "416", "two-ranges"],
+)
+async def test_stale_part_under_fill_asked_answers_whatever_is_asked_of_it(
+    headers: list[tuple[str, str]], make_bench: MakeBench
+) -> None:
+    async with make_bench(fill="asked") as bench, make_bench() as other:
+        for one in (bench, other):
+            one.source.add("a", N, headers=[("Cache-Control", "max-age=10")], date=False)
+        await other.fill("a")
+        await bench.get("a", range_of(5_000, 5_009))
+        await bench.idle()
+        bench.clock.advance(60)
+        got, expected = await bench.get("a", headers), await other.get("a", headers)
+        assert (got.status, type(got.error)) == (expected.status, type(expected.error))
+        if "multipart" not in got.fields.get("content-type", ""):
+            assert got.body == expected.body
+        await bench.idle()
+
+
+async def test_all_bytes_there_but_never_verified_under_fill_asked_become_a_hit(
+    make_bench: MakeBench,
+) -> None:
+    async with make_bench(fill="asked") as bench:
+        asset = bench.source.add("a", N)
+        await bench.fill("a")
+        stored = bench.store.get("a")
+        assert stored is not None
+        stored.complete = False
+        bench.source.forget()
+        got = await bench.get("a")
+        assert (got.error, got.body) == (None, asset.content("a"))
+        assert bench.source.body_bytes("a") <= SEGMENT
+        stored.complete = True
