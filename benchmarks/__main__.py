@@ -2,7 +2,7 @@
 
 Runs against whichever of nginx and Varnish are installed; needs taskset and wrk for hits and
 disturbance. Results are kept in var/benchmarks.json; --write makes docs/benchmarks.md and its plot
-of all that are kept.
+of all that are kept; what --quick finds is not kept.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def main() -> int:
                 print(f"{name}: failed: {error!r}", file=sys.stderr)
                 failed += 1
                 continue
-        report.remember(name, table)
+        if not options.quick:
+            report.remember(name, table)
         print(f"\n{table.title} ({time.monotonic() - began:.0f} s)\n{table.note}\n{table.text()}", flush=True)
     if options.write and report.RESULTS.exists():
         report.write(CASES)

@@ -72,7 +72,7 @@ def write(order: Iterable[str]) -> None:
     ratios = {case: ratio for table in tables for case, ratio in table.ratios.items()}
     parts = [
         "# Benchmarks",
-        "Made by `make bench` (`python -m benchmarks --write`); only ratios within one run count, for "
+        "Made by `make bench ARGS=--write`; only ratios within one run count, for "
         "absolute figures drift with the machine's neighbours. Figures are medians of interleaved rounds, "
         "least to most in brackets.",
         "\n".join(f"- {line}" for line in description()),
