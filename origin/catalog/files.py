@@ -73,6 +73,11 @@ async def insert(connection: AsyncConnection, file: File) -> None:
     await connection.execute(sa.insert(files).values(to_row(file)))
 
 
+async def insert_all(connection: AsyncConnection, new: Sequence[File]) -> None:
+    for first in range(0, len(new), 1000):
+        await connection.execute(sa.insert(files), [to_row(file) for file in new[first : first + 1000]])
+
+
 async def update(connection: AsyncConnection, file: File) -> bool:
     """Replace the row of `file.n`; False when there is none any more."""
     done = await connection.execute(sa.update(files).where(files.c.n == file.n).values(to_row(file)))

@@ -97,7 +97,8 @@ def _operation(path: str, method: str, operation: Mapping[str, Any], made: Mappi
         schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
         named = made["components"]["schemas"][schema.rpartition("/")[2]]
         required = dict.fromkeys(named.get("required", []), "")
-        optional = ", ".join(n for n in named["properties"] if n not in required)
+        properties = named.get("properties") or named["anyOf"][0]["properties"]
+        optional = ", ".join(n for n in properties if n not in required)
         example = html.escape(json.dumps(required))
         body = f'<p>Body. May also have: {html.escape(optional)}</p><textarea rows="4">{example}</textarea>'
     statuses = "".join(

@@ -144,7 +144,7 @@ _END_NAMES = {
 def _end_body(what: str) -> Schema:
     """One of the names must be there; two are refused."""
     names: Schema = {f"{what}_id": {"type": "integer"}, f"{what}_path": {"type": "string"}, **_END_NAMES}
-    return {**_body((), **names), "anyOf": [{"required": [name]} for name in names]}
+    return {"anyOf": [_body((name,), **names) for name in names]}
 
 
 _SEARCH: Schema = {

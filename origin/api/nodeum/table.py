@@ -54,12 +54,12 @@ def _filter(kind: Kind) -> dict[str, Any]:
     return {"type": "string", "pattern": _PATTERNS[kind]} if kind in _PATTERNS else {"type": "string"}
 
 
-def _list(fields: dict[str, Kind]) -> tuple[Parameter, ...]:
-    """What a list takes: paging, order, and a filter for each field."""
+def _list(fields: dict[str, Kind], more: dict[str, Kind] | None = None) -> tuple[Parameter, ...]:
+    """What a list takes: paging, order, and a filter for each field. more: fields not to sort by."""
     sort = "Fields of the list with :asc or :desc, joined by a comma or a pipe."
     filters = [
         Parameter(name, f"Filter: {kind.value}, with a prefix such as >= or ><a|b.", _filter(kind))
-        for name, kind in fields.items()
+        for name, kind in {**fields, **(more or {})}.items()
     ]
     return (*PAGING, Parameter("sort_by", sort, _sorts(fields)), *filters)
 
@@ -73,7 +73,7 @@ _SIZE = "[0-9]{1,15}"
 
 
 def _range(unit: str) -> dict[str, Any]:
-    return {"type": "string", "pattern": f"^((>=|<=|=|>|<)?{unit}|{unit}[.][.]{unit})$"}
+    return {"type": "string", "pattern": f"^((>=|<=|=|>|<)?{unit}|{unit}[.][.]{unit})?$"}
 
 
 _TEXT = {"type": "string"}
@@ -83,10 +83,13 @@ _SEARCH_FIELDS: dict[Field, tuple[str, dict[str, Any]]] = {
     Field.SIZE: ("Bytes. " + _RANGE, _range(_SIZE)),
     Field.MODIFIED: ("A year, month, day or time, UTC. " + _RANGE, _range(_MOMENT)),
     Field.CACHED_DATE: ("A year, month, day or time, UTC. " + _RANGE, _range(_MOMENT)),
-    Field.CACHED: ("Whether an online storage has a copy.", {"type": "string", "enum": ["true", "false"]}),
+    Field.CACHED: (
+        "Whether an online storage has a copy.",
+        {"type": "string", "enum": ["true", "false", ""]},
+    ),
     Field.HASH: (
         "SHA-1 or SHA-256, hexadecimal.",
-        {"type": "string", "pattern": "^([0-9a-f]{40}|[0-9a-f]{64})$"},
+        {"type": "string", "pattern": "^([0-9a-f]{40}|[0-9a-f]{64})?$"},
     ),
     Field.NAME: ("The base name, equal.", _TEXT),
     Field.PATH: ("The whole path, equal.", _TEXT),
@@ -111,7 +114,7 @@ _SEARCH: tuple[Parameter, ...] = (
     Parameter(
         "facet",
         "Some of " + ", ".join(FACETS) + ", joined by a comma.",
-        {"type": "string", "pattern": f"^{_FACETS}([,|]{_FACETS}){{0,4}}$"},
+        {"type": "string", "pattern": f"^({_FACETS}([,|]{_FACETS}){{0,4}})?$"},
     ),
     Parameter("facet_limit", "Buckets of a facet.", {"type": "integer", "minimum": 1, "maximum": 100}),
 )
@@ -282,7 +285,7 @@ def _tasks() -> tuple[Route, ...]:
             "tasks/index",
             "Tasks",
             "tasks",
-            parameters=_list({**TASK_FIELDS, **_TASK_FILTERS}),
+            parameters=_list(TASK_FIELDS, _TASK_FILTERS),
             statuses=_MANY,
         ),
         Route(
