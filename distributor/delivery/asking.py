@@ -3,7 +3,8 @@
 opening ─▶ pool ─┬─ 304 ─▶ Confirmed
                  ├─ not to be stored, no room ─▶ Unstored
                  └─ 200, 206 ─▶ Filling, and a run that its body feeds
-an answer that is of no use (a part without a validator, a 304 of nothing) ─▶ the whole is asked for
+an answer that is of no use (a part without a validator, a 304 of nothing, or one by which what is
+stored may be stored no longer) ─▶ the whole is asked for
 """
 
 from __future__ import annotations
@@ -150,6 +151,8 @@ class Asking:
         if base is None or base.detached or not confirms(base.representation, received):
             return None
         renewed = self._means.renewed(base.representation, self._request, received)
+        if not self._means.may_keep(renewed):
+            return None  # It may no longer be shared, with those who wait for it neither.
         # A disk that fails now costs no more than a revalidation after the next start.
         with contextlib.suppress(StoreError):
             await self._means.store.renew(base, renewed)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from distributor.core.forwarding import varying_fields
 from distributor.core.keys import split_key, variant_key
 from distributor.core.model import AssetRequest, Representation, StoredResponse
-from distributor.core.representation import confirms, same_version
+from distributor.core.representation import Received, confirms, same_version
 from distributor.delivery.means import Means, received_from
 from distributor.delivery.memory import Memory
 from distributor.delivery.opening import conditions
@@ -32,12 +32,14 @@ class Look(NamedTuple):
 
     confirmed  the stored response it was about is fresh again
     seconds    until the source's header fields
+    lasts      seconds for which others may be told the same, >= 0
     """
 
     representation: Representation
     status: int
     confirmed: bool
     seconds: float
+    lasts: float = 0.0
 
 
 class LookUps:
@@ -94,8 +96,8 @@ class LookUps:
         if task.cancelled() or task.exception() is not None:
             return
         look = task.result()
-        if current and not look.confirmed and look.status < 500:
-            self._memory.put(key, look, self._means.clock.now() + self._remember)
+        if current and look.lasts > 0:
+            self._memory.put(key, look, self._means.clock.now() + look.lasts)
 
     def forget(self, asset_ids: set[str]) -> None:
         """Forget what was learned of these assets; what is under way serves only who waits for it now."""
@@ -163,6 +165,10 @@ class LookUps:
                 same = received.status in (200, 206) and same_version(version, received)
             if same:
                 fresh = means.renewed(version, request, received)
+                if not means.may_keep(fresh):
+                    with contextlib.suppress(StoreError):
+                        await means.store.remove(stored)
+                    return Look(fresh, received.status, False, seconds)
                 with contextlib.suppress(StoreError):
                     await means.store.renew(stored, fresh)
                 means.observer.revalidated("not_modified")
@@ -175,4 +181,17 @@ class LookUps:
         representation = means.describe(request, received)
         if not means.served(representation.bucket):
             raise Misdirected("its bucket is not distributed by this node")
-        return Look(representation, received.status, False, seconds)
+        return Look(representation, received.status, False, seconds, self._lasts(request, received))
+
+    def _lasts(self, request: AssetRequest, received: Received) -> float:
+        """`remember`; a general cache repeats only what it might store, and only while it is fresh."""
+        means = self._means
+        if received.status >= 500:
+            return 0.0
+        if not means.transparent:
+            return self._remember
+        if not means.may_store(request, received).allowed:
+            return 0.0
+        said = means.describe(request, received)
+        left = 0.0 if said.policy.no_cache else said.policy.freshness_lifetime - said.initial_age
+        return min(self._remember, left)

@@ -68,6 +68,10 @@ class Means:
             authorization=self.forwards_authorization(request),
         )
 
+    def may_keep(self, renewed: Representation) -> bool:
+        """Whether what a 304 made of a stored response may still be stored: it may say `private` now."""
+        return may_store(renewed.status, renewed.fields, transparent=self.transparent).allowed
+
     def forwards_authorization(self, request: AssetRequest) -> bool:
         """Whether the client's credentials go to the source (RFC 9111 §3.5)."""
         return self.transparent and hf.get(request.fields, "authorization") is not None
