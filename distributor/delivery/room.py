@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from distributor.core.model import StoredResponse
@@ -17,25 +18,22 @@ class Room:
         self._store = store
         self._stored = stored
         self._granted = granted
+        self._asking = asyncio.Lock()
 
     async def ensure(self, runs: Iterable[Run]) -> None:
         """Reserve what `runs` are to bring, as far as it is not; by segments where no end is known.
 
         Raises TooLarge, SpaceExhausted.
         """
-        size, needed = self._stored.segments.size, self.written
-        for run in runs:
-            if run.tentative:
-                continue
-            stop = -(-run.busy_until // size) * size if run.stop is None else run.stop
-            needed += max(0, stop - run.position)
-        short = needed - self._granted
-        if short <= 0:
-            return
-        # Counted before the await: two runs must not reserve the same bytes twice.
-        self._granted += short
-        try:
-            await self._store.reserve(self._stored, short)
-        except BaseException:
-            self._granted -= short
-            raise
+        # One at a time: a run must not write on what another is only asking for.
+        async with self._asking:
+            size, needed = self._stored.segments.size, self.written
+            for run in runs:
+                if run.tentative:
+                    continue
+                stop = -(-run.busy_until // size) * size if run.stop is None else run.stop
+                needed += max(0, stop - run.position)
+            short = needed - self._granted
+            if short > 0:
+                await self._store.reserve(self._stored, short)
+                self._granted += short
