@@ -17,7 +17,7 @@ SIZE = 10
 
 
 async def made(length: int | None, granted: int, limit: int = 1000) -> tuple[MemoryStore, Room]:
-    store = MemoryStore(limit=limit, segment=SIZE)
+    store = MemoryStore(limit=limit, max_object=1000, segment=SIZE)
     representation = Representation(length=length, policy=Policy())
     stored = await store.begin("a", "a", representation, 0.0, reserve=granted)
     return store, Room(store, stored, granted)
