@@ -2,12 +2,14 @@
 
     python benchmarks/origin_catalog.py build  --catalog /tmp/million.db
     python benchmarks/origin_catalog.py search --catalog /tmp/million.db
+    python benchmarks/origin_catalog.py list   --catalog /tmp/million.db
 
 `build` makes 1,000,000 entries with 2,500,000 copies on 200 volumes: reels of camera frames, proxies and
 sound, on one online storage and on tapes, filled tape by tape as an archive is. `search` asks each kind
 of question in each order, on the first page (its count included) and deep in the walk, and prints the
 median and the 95th percentile in milliseconds, from call to answer, and the 95th percentile of the
-processor time, which a busy neighbour does not add to. `--cold` drops the page cache of the
+processor time, which a busy neighbour does not add to. `list` pages through Files as the dialects list
+them, and counts. `--cold` drops the page cache of the
 file first (the kernel may refuse that, and then it says so).
 """
 
@@ -22,12 +24,15 @@ import random
 import sqlite3
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+from origin.catalog import files, tree
 from origin.catalog.database import Database
 from origin.catalog.searching import Searcher, Window
 from origin.core.marks import Mark
+from origin.core.paging import Page, encode_cursor
+from origin.core.query import FileFilter
 from origin.core.search import Field, SearchQuery, Sort, parse_filter, parse_text
 
 ONLINE = 1
@@ -227,6 +232,54 @@ def forget(path: Path) -> None:
         os.close(descriptor)
 
 
+async def listings(path: Path, repeats: int, cold: bool) -> None:
+    """Lists by the tables of Files: a folder's children, all Files by number, how full storages are."""
+    database = await Database.open(f"sqlite:///{path}")
+    try:
+        async with database.read() as connection:
+            root = await tree.folder_at(connection, ONLINE, "")
+            inner = await tree.folder_at(connection, ONLINE, "video/reload/reel 002/master")
+            total = (await connection.exec_driver_sql("SELECT max(n) FROM files")).scalar_one()
+        assert root is not None and inner is not None
+        last = encode_cursor("files:fileId", (total - 101,))
+
+        async def children(folder: tree.Folder, first: int) -> None:
+            async with database.read() as connection:
+                await tree.children(connection, folder, [], [], first, 100)
+
+        async def by_number(cursor: str, count: bool = False) -> None:
+            async with database.read() as connection:
+                page = Page(number=100, cursor=cursor, count=count)
+                await files.listing(connection, FileFilter(), (), page, within=None)
+
+        async def usage() -> None:
+            async with database.read() as connection:
+                await files.usage(connection, range(1, 201))
+
+        asked: dict[str, Callable[[], Awaitable[None]]] = {
+            "children of a root": lambda: children(root, 0),
+            "children, first page": lambda: children(inner, 0),
+            "children, last page": lambda: children(inner, 600),
+            "all files by number, first page": lambda: by_number("*"),
+            "all files by number, last page": lambda: by_number(last),
+            "all files, counted": lambda: by_number("*", count=True),
+            "how full 200 storages are": usage,
+        }
+        for name, ask in asked.items():
+            spent, work = [], []
+            for turn in range(repeats + 1):
+                if cold:
+                    forget(path)
+                begun, used = time.perf_counter(), time.process_time()
+                await ask()
+                if turn or cold:
+                    spent.append((time.perf_counter() - begun) * 1000)
+                    work.append((time.process_time() - used) * 1000)
+            print(f"{name:<34}{statistics.median(spent):>9.1f} /{_p95(spent):>8.1f} /{_p95(work):>8.1f}")
+    finally:
+        await database.close()
+
+
 async def facets(searcher: Searcher, names: dict[int, str]) -> None:
     every = (Field.EXTENSION, Field.VOLUME, Field.SIZE, Field.MODIFIED, Field.CACHED)
     for name in ("no filter", "word", "volume (tape)"):
@@ -240,7 +293,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["build", "search"])
+    parser.add_argument("what", choices=["build", "search", "list"])
     parser.add_argument("--catalog", type=Path, required=True)
     parser.add_argument("--entries", type=int, default=1_000_000)
     parser.add_argument("--volumes", type=int, default=200)
@@ -249,6 +302,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "build":
         asyncio.run(build(given.catalog.absolute(), given.entries, given.volumes))
+    elif given.what == "list":
+        asyncio.run(listings(given.catalog.absolute(), given.repeats, given.cold))
     else:
         asyncio.run(search(given.catalog.absolute(), given.repeats, given.cold))
 

@@ -84,6 +84,26 @@ _SCHEMA = (
     CREATE TRIGGER IF NOT EXISTS entry_words_removed AFTER DELETE ON entry_words BEGIN
         INSERT INTO entry_search (entry_search, rowid, text) VALUES ('delete', OLD.id, OLD.text);
     END""",
+    # How full each storage is: asked for at every list of storages, and never to be counted.
+    "CREATE TABLE IF NOT EXISTS storage_usage (storage_n INTEGER PRIMARY KEY, files INTEGER, bytes INTEGER)",
+    """
+    CREATE TRIGGER IF NOT EXISTS files_counted AFTER INSERT ON files BEGIN
+        INSERT INTO storage_usage VALUES (NEW.storage_n, 1, max(NEW.size, 0))
+        ON CONFLICT (storage_n) DO UPDATE SET files = files + 1, bytes = bytes + excluded.bytes;
+    END""",
+    """
+    CREATE TRIGGER IF NOT EXISTS files_uncounted AFTER DELETE ON files BEGIN
+        UPDATE storage_usage SET files = files - 1, bytes = bytes - max(OLD.size, 0)
+            WHERE storage_n = OLD.storage_n;
+    END""",
+    """
+    CREATE TRIGGER IF NOT EXISTS files_recounted AFTER UPDATE ON files
+    WHEN OLD.size IS NOT NEW.size OR OLD.storage_n IS NOT NEW.storage_n BEGIN
+        UPDATE storage_usage SET files = files - 1, bytes = bytes - max(OLD.size, 0)
+            WHERE storage_n = OLD.storage_n;
+        INSERT INTO storage_usage VALUES (NEW.storage_n, 1, max(NEW.size, 0))
+        ON CONFLICT (storage_n) DO UPDATE SET files = files + 1, bytes = bytes + excluded.bytes;
+    END""",
     """
     CREATE TABLE IF NOT EXISTS search_dirty (
         n INTEGER, storage_n INTEGER, parent TEXT, path TEXT, size INTEGER, sha256 TEXT
@@ -269,6 +289,10 @@ async def install(connection: AsyncConnection) -> None:
         return
     for statement in _SCHEMA:
         await connection.exec_driver_sql(statement)
+    if not (await connection.exec_driver_sql("SELECT EXISTS (SELECT 1 FROM storage_usage)")).scalar_one():
+        await connection.exec_driver_sql(
+            "INSERT INTO storage_usage SELECT storage_n, count(*), sum(max(size, 0)) FROM files GROUP BY 1"
+        )
     empty = "SELECT NOT EXISTS (SELECT 1 FROM entries) AND NOT EXISTS (SELECT 1 FROM folders)"
     if (await connection.exec_driver_sql(empty)).scalar_one():
         await connection.exec_driver_sql("DELETE FROM entry_total")

@@ -222,7 +222,7 @@ SCHEMAS: dict[str, Schema] = {
     "task_executions": _list("task_executions", "task_execution"),
     "task_source": _object(f"{_END} file:obj? range:obj? import_file:obj?"),
     "task_sources": _list("task_sources", "task_source"),
-    "task_source_body": _body((), file_id={"type": "integer"}, file_path={"type": "string"}, **_END_NAMES),
+    "task_source_body": _end_body("file"),
     "task_destination": _object(f"{_END} folder:obj?"),
     "task_destinations": _list("task_destinations", "task_destination"),
     "task_destination_body": _end_body("folder"),

@@ -147,6 +147,11 @@ async def test_entries_are_what_the_files_say_after_any_changes(database: Databa
                     await add_file(connection, done)
                 held[done.n] = done
         assert await indexed(database) == tell(held)
+        async with database.read() as connection:
+            usage = await files.usage(connection, [1, 2, 3, 4])
+        for storage, used in usage.items():
+            there = [file.size for file in held.values() if file.storage_n == storage]
+            assert (used.files, used.bytes) == (len(there), sum(max(size, 0) for size in there))
     await sound(database)
 
 
