@@ -60,6 +60,7 @@ VARIANTS = [
     ),
     row("values-with-separators", "X-Mood, X-B", [*mood("a; x-b: 1")], [*mood("a"), ("X-B", "1")], "fetched"),
     row("empty-members", ", X-Mood,,", mood("a"), mood("b"), "fetched"),
+    row("white-space-round-commas", "X-Mood", mood("a,b"), mood("a ,  b"), "reused"),
     row("star", "*", [], [], "fetched"),
     row("star-among-names", "X-Mood, *", mood("a"), mood("a"), "fetched"),
     row("star-first", "*, X-Mood", mood("a"), mood("a"), "fetched"),
