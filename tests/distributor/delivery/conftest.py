@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,16 @@ from tests.support.delivery import SEGMENT, Bench
 from tests.support.memory_store import MemoryStore
 
 MakeBench = Callable[..., Bench]
+
+
+@pytest.fixture(autouse=True)
+def no_defect(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What a fetch survives as "a defect", or a task dies of unseen, is one: no test may cause it."""
+    yield
+    for when in ("call", "teardown"):
+        records = [record for record in caplog.get_records(when) if record.levelno >= logging.ERROR]
+        errors = [record for record in records if record.name in ("asyncio", "distributor.fetch")]
+        assert not errors, errors[0].getMessage()
 
 
 @pytest.fixture(params=["memory", "disk"])

@@ -147,7 +147,7 @@ async def test_no_wrong_byte_and_nothing_held_whatever_happens(
 ) -> None:
     room = 30 * SEGMENT if seed % 2 else 256 << 20
     async with make_bench(
-        fill=fill, sources=2, stall_timeout=0.1, backoff=0.05, negative_ttl=0.05, limit=room
+        fill=fill, sources=2, stall_timeout=0.25, backoff=0.05, negative_ttl=0.05, limit=room
     ) as bench:
         chaos = Chaos(bench, seed)
         for asset_id in IDS:

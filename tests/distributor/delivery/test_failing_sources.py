@@ -21,7 +21,7 @@ PLACES = [0, 1, SEGMENT - 1, SEGMENT, SEGMENT + 1, N - 1]
 async def test_body_goes_on_from_the_same_source_wherever_it_broke_off(
     place: int, kind: str, make_bench: MakeBench
 ) -> None:
-    async with make_bench(stall_timeout=0.15) as bench:
+    async with make_bench(stall_timeout=0.5 if kind == "stall" else 5.0) as bench:
         asset = bench.source.add("a", N, digest=True)
         bench.source.fault("a", Fault(**{f"{kind}_after": place}), on=1)  # type: ignore[arg-type]
         got = await bench.get("a")
