@@ -84,7 +84,7 @@ async def _find_path(call: Call, kind: str, name: str, path: str) -> End:
     except PathError as error:
         raise invalid(name, str(error), value=path) from error
     if kind == SOURCE:
-        await call.services.tree.at(storage, rest)  # it must be there; a folder to copy to need not
+        await call.services.tree.at(storage, rest, call.caller)  # it must be there; a folder to copy to need not
     return End(storage.n, rest)
 
 
@@ -104,7 +104,7 @@ async def _value(call: Call, end: TaskEnd) -> dict[str, Any]:
         if held.file_n is not None:
             value[what] = file_value(await call.services.tree.get(call.caller, held.file_n))
         elif held.path:
-            value[what] = file_value(await call.services.tree.at(storage, held.path))
+            value[what] = file_value(await call.services.tree.at(storage, held.path, call.caller))
         elif held.tape:
             (value["tape"],) = await tape_values(call, [storage])
         else:

@@ -103,7 +103,7 @@ _WORKFLOW = {
     "source_type": _one_of(END_TYPES, null=True),
     "destination_type": _one_of(END_TYPES, null=True),
 }
-_NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 255}
+_NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "\\S"}
 
 
 def _body(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
