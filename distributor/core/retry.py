@@ -30,6 +30,11 @@ def pause_before(round_number: int) -> float:
     return min(FIRST_PAUSE * 2.0 ** min(round_number - 1, 16), LONGEST_PAUSE)
 
 
+def pause_after(failures: int) -> float:
+    """Seconds that the next fetch of an asset waits once `failures` (>= 1) of them in a row have failed."""
+    return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 16), LONGEST_PAUSE)
+
+
 def after_failure(error: SourceError, failures: int, sources: int) -> Again | None:
     """Say what follows the failure of a body midway; None: give up.
 

@@ -16,6 +16,7 @@ from distributor.core.model import AssetRequest, StoredResponse
 from distributor.core.policy import Decision, Known, decide, refusal, ttl
 from distributor.core.response import select
 from distributor.delivery.answer import Answer, DecideAnew
+from distributor.delivery.backoff import Backoff
 from distributor.delivery.fetch import Fetch, Hooks
 from distributor.delivery.head import Filling, Head, Unstored
 from distributor.delivery.inflight import InFlight
@@ -38,6 +39,7 @@ from distributor.errors import (
     SourceRefused,
     StoreError,
     UnknownAsset,
+    VersionChanged,
     anew,
 )
 from distributor.http.cache_status import CacheState, Detail, Forward, cache_status_member
@@ -68,7 +70,8 @@ class Edge:
         self._hooks = Hooks(self._inflight.moved, self._taken_out, self._tasks.discard)
         self._negatives: Memory[RequestError] = Memory()
         self._unstorable: Memory[Detail] = Memory()
-        self._lookups = LookUps(means, negative_ttl)
+        self._backoff = Backoff(means.clock)
+        self._lookups = LookUps(means, negative_ttl, self._backoff)
         self._carry_out: dict[Decision, Handler] = {
             Decision.MISDIRECTED: self._misdirected,
             Decision.REMEMBERED: self._remembered,
@@ -154,6 +157,7 @@ class Edge:
         """Forget what is remembered of assets without being stored: 404, 410, 421, look-ups."""
         for memory in (self._negatives, self._unstorable):
             memory.forget_if(lambda key: split_key(key).asset_id in asset_ids)
+        self._backoff.forget_if(lambda key: split_key(key).asset_id in asset_ids)
         self._lookups.forget(asset_ids)
         self._means.observer.negatives(len(self._negatives))
 
@@ -254,6 +258,8 @@ class Edge:
 
     async def _fetch(self, request: AssetRequest, stored: StoredResponse | None) -> Answer:
         """Join the fetch under way or start one, wait for its head, and serve what it brings."""
+        if stored is not None and self._just_failed(request, stored):
+            return await self._stale(request, stored)
         fetch, started = self._join_or_start(request, stored)
         fetch.expect()
         try:
@@ -263,12 +269,19 @@ class Edge:
             if stored is None or not self._may_serve_stale(stored, request.now, error):
                 raise
             log.info("serving %r stale: %s", request.asset_id, error)
-            self._means.observer.stale_served("error")
-            return await self._hit(request, stored)
+            return await self._stale(request, stored)
         finally:
             fetch.unexpect()
             if started:
                 fetch.disown()
+
+    def _just_failed(self, request: AssetRequest, stored: StoredResponse) -> bool:
+        """No source gave it a moment ago, and what is stored will do until it is time to ask again."""
+        return self._backoff.pause(request.key) > 0 and self._may_serve_stale(stored, request.now, None)
+
+    async def _stale(self, request: AssetRequest, stored: StoredResponse) -> Answer:
+        self._means.observer.stale_served("error")
+        return await self._hit(request, stored)
 
     async def _head_of(self, fetch: Fetch, started: bool) -> Head:
         if started:
@@ -305,6 +318,8 @@ class Edge:
             return self._serving.outside(
                 request, head.representation, head.reason, exchange, head.start, seconds
             )
+        if head.representation.status >= 500:
+            raise SourceRefused(head.representation.status)  # All sources were asked; not once for each.
         self._refuse(request)
         if request.method == "HEAD":
             return await self._look_up(request, stored)
@@ -344,6 +359,8 @@ class Edge:
     async def _confirm(self, request: AssetRequest, stored: StoredResponse | None) -> Answer:
         """HEAD of something stale: a conditional HEAD."""
         assert stored is not None
+        if self._just_failed(request, stored):
+            return await self._stale(request, stored)
         try:
             look = await self._lookups.look(request, stored)
         except RequestError as error:
@@ -353,8 +370,7 @@ class Edge:
             self._means.observer.revalidated("error")
             if not self._may_serve_stale(stored, request.now, error):
                 raise
-            self._means.observer.stale_served("error")
-            return await self._hit(request, stored)
+            return await self._stale(request, stored)
         member = cache_status_member(self._means.node_id, fwd=Forward.STALE, fwd_status=look.status)
         if look.confirmed:
             story = Story(CacheState.HIT, member, look.seconds)
@@ -373,6 +389,11 @@ class Edge:
         except RequestError as error:
             self._remember(request.key, error)
             raise
+        except SourceError:
+            self._passing_failed(request.key)
+            raise
+        if exchange.status >= 500:
+            self._passing_failed(request.key)
         seconds = means.clock.monotonic() - began
         if detail is Detail.NOT_STORABLE and means.may_store(request, received_from(exchange)).allowed:
             self._unstorable.forget(request.key)  # The next one may be kept.
@@ -381,6 +402,11 @@ class Edge:
         except BaseException:
             exchange.close()
             raise
+
+    def _passing_failed(self, key: str) -> None:
+        """Those who come now are not each sent to sources that fail: one fetch asks for all."""
+        self._unstorable.forget(key)
+        self._backoff.failed(key)
 
     # -- carrying out ----------------------------------------------------------------------
 
@@ -397,6 +423,7 @@ class Edge:
                 self._hooks,
                 wants_handover=wants_handover,
                 last_resort=self._means.transparent and relay,
+                pause=self._backoff.pause(request.key),
             )
             self._tasks.add(fetch)
             return fetch
@@ -409,6 +436,11 @@ class Edge:
         if isinstance(fetch.error, RequestError):
             self._remember(fetch.key, fetch.error)
         head = fetch.known_head
+        failed = isinstance(fetch.error, SourceError) and not isinstance(fetch.error, VersionChanged)
+        if failed or (isinstance(head, Unstored) and head.representation.status >= 500):
+            self._backoff.failed(fetch.key)
+        elif fetch.ended and fetch.error is None:
+            self._backoff.succeeded(fetch.key)
         if (
             isinstance(head, Unstored)
             and head.reason in (Detail.NOT_STORABLE, Detail.TOO_LARGE)

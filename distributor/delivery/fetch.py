@@ -80,6 +80,7 @@ class Fetch:
     known_head      None until it is known, or if there never was one
     wants_handover  somebody will take over the exchange of an answer that is not stored
     last_resort     a 5xx is an answer too, once all sources gave nothing better (transparent)
+    pause           seconds to wait before a source is asked: the last attempt has just failed
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Fetch:
         *,
         wants_handover: bool = True,
         last_resort: bool = False,
+        pause: float = 0.0,
     ) -> None:
         self.key = request.key
         self.asset_id = request.asset_id
@@ -105,6 +107,7 @@ class Fetch:
         self.resumed_partial = False
         self.replaced_stale = base is not None
         self._wants_handover = wants_handover
+        self._pause = pause
         self._handover: Exchange | None = None
         self._means = means
         self._slots = slots
@@ -267,6 +270,7 @@ class Fetch:
         try:
             if self._cut_off:
                 raise FetchCancelled
+            await asyncio.sleep(self._pause)
             await self._slots.take()
             holds_slot = True
             await self._ask()

@@ -10,6 +10,7 @@ from distributor.core.forwarding import varying_fields
 from distributor.core.keys import split_key, variant_key
 from distributor.core.model import AssetRequest, Representation, StoredResponse
 from distributor.core.representation import Received, confirms, same_version
+from distributor.delivery.backoff import Backoff
 from distributor.delivery.means import Means, received_from
 from distributor.delivery.memory import Memory
 from distributor.delivery.opening import conditions
@@ -17,6 +18,7 @@ from distributor.errors import (
     EdgeError,
     FetchCancelled,
     Misdirected,
+    SourceError,
     SourceProtocol,
     SourceRefused,
     StoreError,
@@ -43,10 +45,14 @@ class Look(NamedTuple):
 
 
 class LookUps:
-    """Look-ups under way and their answers, remembered for `remember` seconds."""
+    """Look-ups under way and their answers, remembered for `remember` seconds.
 
-    def __init__(self, means: Means, remember: float) -> None:
+    backoff  what failed of late waits before it is asked for again
+    """
+
+    def __init__(self, means: Means, remember: float, backoff: Backoff) -> None:
         self._means = means
+        self._backoff = backoff
         self._remember = remember
         self._under_way: dict[str, asyncio.Task[Look]] = {}
         self._tasks: set[asyncio.Task[Look]] = set()
@@ -78,7 +84,7 @@ class LookUps:
             task = asyncio.create_task(self._ask(request, stored), name=f"look-up {key}")
             self._under_way[key] = task
             self._tasks.add(task)
-            task.add_done_callback(lambda ended: self._ended(key, ended))
+            task.add_done_callback(lambda ended: self._ended(key, request.key, ended))
         return task
 
     def _key(self, request: AssetRequest) -> str:
@@ -87,15 +93,19 @@ class LookUps:
         fields = varying_fields(request)
         return variant_key(request.key, [name for name, _ in fields], fields)
 
-    def _ended(self, key: str, task: asyncio.Task[Look]) -> None:
+    def _ended(self, key: str, asset_key: str, task: asyncio.Task[Look]) -> None:
         self._tasks.discard(task)
         current = self._under_way.get(key) is task
         if current:
             del self._under_way[key]
         # Asked for here, so that a failure nobody waits for is not reported as one that was missed.
         if task.cancelled() or task.exception() is not None:
+            if not task.cancelled() and isinstance(task.exception(), SourceError):
+                self._backoff.failed(asset_key)
             return
         look = task.result()
+        if look.status >= 500:
+            self._backoff.failed(asset_key)
         if current and look.lasts > 0:
             self._memory.put(key, look, self._means.clock.now() + look.lasts)
 
@@ -122,6 +132,7 @@ class LookUps:
         plain = means.plain(request)._replace(method="HEAD")
         if stored is not None:
             plain = plain._replace(fields=plain.fields + conditions(stored.representation))
+        await asyncio.sleep(self._backoff.pause(request.key))
         began = means.clock.monotonic()
         try:
             exchange = await self._head(plain, last_resort=stored is None)
