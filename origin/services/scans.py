@@ -35,7 +35,6 @@ log = logging.getLogger("origin.scans")
 INTERVAL = 60  # seconds between the end of a scan and the next, unless the storage says otherwise
 _LOOK = 1.0  # seconds between looks whether a scan is due
 _BATCH = 500
-_LOSING = {FileState.MISSING: FileState.LOST, FileState.LOST: FileState.LOST}
 _NOT_JUDGED = frozenset({FileState.TO_BE_DELETED, FileState.ARCHIVED})
 _GONE = frozenset({FileState.MISSING, FileState.LOST})
 
@@ -125,48 +124,53 @@ class Scans:
         async for batch in _batches(self._storages.backend(storage).scan()):
             async with self._database.read() as connection:
                 known = await rows.at_paths(connection, storage.n, [stat.path for stat in batch])
-            for stat in batch:
-                file = known.get(stat.path)
-                if file is not None:
-                    await self._compare(file, stat)
-                elif detects and paths.lookup_form(stat.path) == stat.path:
-                    await self._register(storage, stat)
+            changes = [self._compared(known[stat.path], stat) for stat in batch if stat.path in known]
+            await self._change([change for change in changes if change is not None])
+            if detects:
+                await self._register(storage, [stat for stat in batch if stat.path not in known])
 
-    async def _register(self, storage: Storage, stat: Stat) -> None:
-        try:
-            path = paths.normal_form(stat.path)
-        except paths.PathError:
-            return  # a name that no address could bear
-        async with self._files.locks.hold((storage.n, path)), self._database.write() as connection:
-            # An upload may have been between its rename and its row when the scan came by.
-            if await rows.at_path(connection, storage.n, path) is not None:
-                return
-            now = self._clock.now_ms()
-            file = File(
-                n=await next_number(connection, "file"),
-                storage_n=storage.n,
-                path=path,
-                state=FileState.OPEN,
-                size=stat.size,
-                mtime_ns=stat.mtime_ns,
-                created_ms=now,
-                changed_ms=now,
-            )
-            await rows.insert(connection, file)
-
-    async def _compare(self, file: File, stat: Stat) -> None:
-        rests = (file.size, file.mtime_ns) == (stat.size, stat.mtime_ns)
-        if file.state in _NOT_JUDGED or (rests and file.state is not FileState.OPEN and not _gone(file)):
-            if rests and file.sha256 is None and file.state not in _NOT_JUDGED:
-                self._files.hasher.add(file.n)
+    async def _register(self, storage: Storage, found: list[Stat]) -> None:
+        """Make Files of what nobody knows, all in one transaction."""
+        new = [stat for stat in found if _is_path(stat.path)]
+        if not new:
             return
+        async with contextlib.AsyncExitStack() as held:
+            # An upload may be between its rename and its row: with the locks of the paths it is not.
+            # Nobody who holds one waits for another, so many can be taken.
+            for stat in new:
+                await held.enter_async_context(self._files.locks.hold((storage.n, stat.path)))
+            async with self._database.write() as connection:
+                there = await rows.at_paths(connection, storage.n, [stat.path for stat in new])
+                now = self._clock.now_ms()
+                for stat in new:
+                    if stat.path not in there:
+                        file = File(
+                            n=await next_number(connection, "file"),
+                            storage_n=storage.n,
+                            path=stat.path,
+                            state=FileState.OPEN,
+                            size=stat.size,
+                            mtime_ns=stat.mtime_ns,
+                            created_ms=now,
+                            changed_ms=now,
+                        )
+                        await rows.insert(connection, file)
+
+    def _compared(self, file: File, stat: Stat) -> tuple[File, File] | None:
+        """Return (as it is now, as it was seen), or None when nothing changes."""
+        if file.state in _NOT_JUDGED:
+            return None
+        rests = (file.size, file.mtime_ns) == (stat.size, stat.mtime_ns)
+        if rests and file.state is not FileState.OPEN and not _gone(file):
+            if file.sha256 is None:
+                self._files.hasher.add(file.n)
+            return None
         now = replace(file, size=stat.size, mtime_ns=stat.mtime_ns, changed_ms=self._clock.now_ms())
         if not rests:
             now = replace(now, sha1=None, sha256=None, generation=file.generation + 1)
-        if _gone(file) or (rests and file.state is FileState.OPEN):
+        if _gone(file) or rests:
             now = replace(now, state=FileState.CLOSED)
-        if await self._change(now, file) and now.state is FileState.CLOSED and now.sha256 is None:
-            self._files.hasher.add(file.n)
+        return now, file
 
     async def _miss(self, storage: Storage) -> None:
         """Judge the entities whose bytes were once seen and are not there now."""
@@ -181,23 +185,37 @@ class Scans:
                     Page(number=_BATCH, count=False, cursor=cursor),
                     within=None,
                 )
+            changes = []
             for file in page.entries:
-                if file.mtime_ns is None or file.state in _NOT_JUDGED:
+                if file.mtime_ns is None or file.state in _NOT_JUDGED or file.state is FileState.LOST:
                     continue
                 if await backend.stat(file.path) is None:
-                    state = _LOSING.get(file.state, FileState.MISSING)
-                    await self._change(replace(file, state=state, changed_ms=self._clock.now_ms()), file)
+                    state = FileState.LOST if file.state is FileState.MISSING else FileState.MISSING
+                    changes.append((replace(file, state=state, changed_ms=self._clock.now_ms()), file))
+            await self._change(changes)
             cursor = page.next_cursor
 
-    async def _change(self, now: File, seen: File) -> bool:
-        if replace(now, changed_ms=seen.changed_ms) == seen:
-            return False
+    async def _change(self, changes: list[tuple[File, File]]) -> None:
+        """Commit changes, in one transaction; what somebody else has changed meanwhile stays theirs."""
+        if not changes:
+            return
         async with self._database.write() as connection:
-            return await rows.update_if(connection, now, seen)
+            taken = [now for now, seen in changes if await rows.update_if(connection, now, seen)]
+        for file in taken:
+            if file.state is FileState.CLOSED and file.sha256 is None:
+                self._files.hasher.add(file.n)
 
 
 def _gone(file: File) -> bool:
     return file.state in _GONE
+
+
+def _is_path(path: str) -> bool:
+    """Whether a File can have this path; a name on disk may be one that no address could bear."""
+    try:
+        return paths.normal_form(path) == path
+    except paths.PathError:
+        return False
 
 
 async def _batches(stats: AsyncIterator[Stat]) -> AsyncIterator[list[Stat]]:
