@@ -206,7 +206,7 @@ SCHEMAS: dict[str, Schema] = {
             _body(("name", "content", "uri"), **_CLOUD),
         ],
     },
-    "pool_change": _body((), **_POOL_BODY),
+    "pool_change": _body((), **{name: kind for name, kind in _POOL_BODY.items() if name != "uri"}),
     "tape": _object(_TAPE),
     "tapes": _list("tapes", "tape"),
     "task": _object(_TASK, **_WORKFLOW, conflict_resolution=_one_of(CONFLICTS)),
