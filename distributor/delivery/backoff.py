@@ -11,16 +11,18 @@ from typing import NamedTuple
 
 from distributor.core.retry import pause_after
 from distributor.delivery.memory import Memory
+from distributor.errors import SourceError, anew
 from distributor.ports import Clock
 
 FORGOTTEN = 30.0  # seconds after the pause for which failures in a row are still counted
 
 
 class _Failing(NamedTuple):
-    """failures  in a row;  until: monotonic time before which no source is asked"""
+    """failures  in a row;  until: monotonic time before which no source is asked;  error: the last"""
 
     failures: int
     until: float
+    error: SourceError
 
 
 class Backoff:
@@ -36,7 +38,13 @@ class Backoff:
         item = self._failing.get(key, now)
         return 0.0 if item is None else max(0.0, item[0].until - now)
 
-    def failed(self, key: str) -> None:
+    def last(self, key: str) -> SourceError | None:
+        """What the sources said, while no source is to be asked for `key`; else None."""
+        now = self._clock.monotonic()
+        item = self._failing.get(key, now)
+        return None if item is None or item[0].until <= now else item[0].error
+
+    def failed(self, key: str, error: SourceError) -> None:
         """No source gave what was asked. Failures that end while the pause lasts are the same one."""
         now = self._clock.monotonic()
         item = self._failing.get(key, now)
@@ -44,7 +52,7 @@ class Backoff:
             return
         failures = 1 if item is None else item[0].failures + 1
         until = now + pause_after(failures)
-        self._failing.put(key, _Failing(failures, until), until + FORGOTTEN)
+        self._failing.put(key, _Failing(failures, until, anew(error)), until + FORGOTTEN)
 
     def succeeded(self, key: str) -> None:
         """A source gave it."""

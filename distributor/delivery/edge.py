@@ -277,7 +277,8 @@ class Edge:
 
     def _just_failed(self, request: AssetRequest, stored: StoredResponse) -> bool:
         """No source gave it a moment ago, and what is stored will do until it is time to ask again."""
-        return self._backoff.pause(request.key) > 0 and self._may_serve_stale(stored, request.now, None)
+        error = self._backoff.last(request.key)
+        return error is not None and self._may_serve_stale(stored, request.now, error)
 
     async def _stale(self, request: AssetRequest, stored: StoredResponse) -> Answer:
         self._means.observer.stale_served("error")
@@ -389,11 +390,11 @@ class Edge:
         except RequestError as error:
             self._remember(request.key, error)
             raise
-        except SourceError:
-            self._passing_failed(request.key)
+        except SourceError as error:
+            self._passing_failed(request.key, error)
             raise
         if exchange.status >= 500:
-            self._passing_failed(request.key)
+            self._passing_failed(request.key, SourceRefused(exchange.status))
         seconds = means.clock.monotonic() - began
         if detail is Detail.NOT_STORABLE and means.may_store(request, received_from(exchange)).allowed:
             self._unstorable.forget(request.key)  # The next one may be kept.
@@ -403,10 +404,10 @@ class Edge:
             exchange.close()
             raise
 
-    def _passing_failed(self, key: str) -> None:
+    def _passing_failed(self, key: str, error: SourceError) -> None:
         """Those who come now are not each sent to sources that fail: one fetch asks for all."""
         self._unstorable.forget(key)
-        self._backoff.failed(key)
+        self._backoff.failed(key, error)
 
     # -- carrying out ----------------------------------------------------------------------
 
@@ -436,9 +437,10 @@ class Edge:
         if isinstance(fetch.error, RequestError):
             self._remember(fetch.key, fetch.error)
         head = fetch.known_head
-        failed = isinstance(fetch.error, SourceError) and not isinstance(fetch.error, VersionChanged)
-        if failed or (isinstance(head, Unstored) and head.representation.status >= 500):
-            self._backoff.failed(fetch.key)
+        if isinstance(fetch.error, SourceError) and not isinstance(fetch.error, VersionChanged):
+            self._backoff.failed(fetch.key, fetch.error)
+        elif isinstance(head, Unstored) and head.representation.status >= 500:
+            self._backoff.failed(fetch.key, SourceRefused(head.representation.status))
         elif fetch.ended and fetch.error is None:
             self._backoff.succeeded(fetch.key)
         if (

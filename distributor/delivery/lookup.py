@@ -99,13 +99,14 @@ class LookUps:
         if current:
             del self._under_way[key]
         # Asked for here, so that a failure nobody waits for is not reported as one that was missed.
-        if task.cancelled() or task.exception() is not None:
-            if not task.cancelled() and isinstance(task.exception(), SourceError):
-                self._backoff.failed(asset_key)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, SourceError):
+            self._backoff.failed(asset_key, error)
+        if task.cancelled() or error is not None:
             return
         look = task.result()
         if look.status >= 500:
-            self._backoff.failed(asset_key)
+            self._backoff.failed(asset_key, SourceRefused(look.status))
         if current and look.lasts > 0:
             self._memory.put(key, look, self._means.clock.now() + look.lasts)
 

@@ -9,6 +9,7 @@ import pytest
 
 from distributor.core.retry import LONGEST_PAUSE
 from distributor.delivery.backoff import FORGOTTEN, Backoff
+from distributor.errors import SourceError
 from tests.distributor.delivery.conftest import MakeBench
 from tests.support.delivery import Bench
 from tests.support.fake_clock import FakeClock
@@ -93,7 +94,7 @@ def test_pause_doubles_with_failures_in_a_row_up_to_a_bound() -> None:
     backoff = Backoff(clock)
     pauses = []
     for _ in range(8):
-        backoff.failed("a")
+        backoff.failed("a", SourceError())
         pauses.append(backoff.pause("a"))
         clock.advance(pauses[-1])
         assert backoff.pause("a") == pytest.approx(0)
@@ -104,7 +105,7 @@ def test_pause_doubles_with_failures_in_a_row_up_to_a_bound() -> None:
 def test_failures_that_end_while_the_pause_lasts_are_one() -> None:
     backoff = Backoff(FakeClock())
     for _ in range(CLIENTS):
-        backoff.failed("a")
+        backoff.failed("a", SourceError())
     assert backoff.pause("a") == pytest.approx(0.1)
 
 
@@ -113,11 +114,11 @@ def test_count_begins_anew_after_a_success_or_a_long_while(end: str) -> None:
     clock = FakeClock()
     backoff = Backoff(clock)
     for _ in range(5):
-        backoff.failed("a")
+        backoff.failed("a", SourceError())
         clock.advance(LONGEST_PAUSE)
     if end == "success":
         backoff.succeeded("a")
     else:
         clock.advance(FORGOTTEN)
-    backoff.failed("a")
+    backoff.failed("a", SourceError())
     assert backoff.pause("a") == pytest.approx(0.1)

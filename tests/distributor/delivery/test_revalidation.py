@@ -143,8 +143,9 @@ async def test_stale_is_not_served_where_the_source_forbids_it(control: str, mak
 async def test_stale_is_not_served_for_a_source_that_refuses_by_4xx(make_bench: MakeBench) -> None:
     async with make_bench() as bench:
         await stale(bench)
-        bench.source.fault("a", Fault(status=403))
-        assert type((await bench.get("a")).error).__name__ == "SourceRefused"
+        bench.source.fault("a", Fault(status=403), method=None)
+        for method in ("GET", "HEAD", "GET", "HEAD"):
+            assert type((await bench.get("a", method=method)).error).__name__ == "SourceRefused"
 
 
 async def test_stale_for_too_long_is_not_served(make_bench: MakeBench) -> None:
