@@ -220,7 +220,12 @@ def _conditions(
     if within is not None:
         storages = set(within) if storages is None else storages & set(within)
     if storages is not None:
-        conditions.append(files.c.storage_n.in_(sorted(storages)))
+        column: sa.ColumnElement[int] = files.c.storage_n
+        if wanted.path is not None and _selects_by_range(wanted.path):
+            # A range of paths says more than the storage does; "+ 0" keeps SQLite's planner, which
+            # would rather have an equality, from walking the whole storage.
+            column = column + 0
+        conditions.append(column.in_(sorted(storages)))
     if wanted.states:
         conditions.append(files.c.state.in_([state.value for state in wanted.states]))
     if wanted.sha1:
@@ -238,10 +243,19 @@ def _conditions(
     return conditions
 
 
+def _is_one_folder(pattern: PathPattern) -> bool:
+    """Whether all that is selected, and nothing else, has one parent."""
+    return not pattern.exact_range() and not pattern.wild and not pattern.ignore_case
+
+
+def _selects_by_range(pattern: PathPattern) -> bool:
+    return bool(pattern.literal) and not _is_one_folder(pattern)
+
+
 def path_conditions(pattern: PathPattern, dialect: str) -> list[sa.ColumnElement[bool]]:
     """Return what selects the same paths as `pattern.matches`, leading with what an index can give."""
     column = files.c.folded if pattern.ignore_case else files.c.path
-    if not pattern.exact_range() and not pattern.wild and not pattern.ignore_case:
+    if _is_one_folder(pattern):
         return [files.c.parent == "/".join(pattern.literal)]
     equal, low, high = pattern.key_range()
     conditions: list[sa.ColumnElement[bool]] = []
