@@ -11,7 +11,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +40,10 @@ class Access:
         self._passwords = Passwords()
         self._key = secrets.token_bytes(32)
         self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+        # Of the project that a path on a storage belongs to, None for none; set by whoever knows projects.
+        self.groups_at: Callable[[int, str], frozenset[str] | None] = _no_groups
+        # Folders, as (storage's number, first segment), whose Files the caller may not read.
+        self.closed_to: Callable[[Caller], list[tuple[int, str]]] = lambda _caller: []
 
     # --- credentials ------------------------------------------------------------------------------
 
@@ -143,9 +147,12 @@ class Access:
 
     # --- rights -----------------------------------------------------------------------------------
 
-    def thing(self, storage: Storage, file: File | None = None) -> Thing:
-        """What a right is asked for: a storage, or a File on it."""
-        return Thing(public=storage.public)
+    def thing(self, storage: Storage, file: File | str | None = None) -> Thing:
+        """What a right is asked for: a storage, or a File on it, or a path of normal form on it."""
+        if file is None:
+            return Thing(public=storage.public)
+        path = file if isinstance(file, str) else file.path
+        return Thing(public=storage.public, groups=self.groups_at(storage.n, path))
 
     def may(self, caller: Caller, verb: Verb, thing: Thing) -> bool:
         return may(caller, verb, thing, anonymous_reads=self._anonymous_reads)
@@ -364,11 +371,21 @@ class Access:
         self._known.clear()
         return await self.get_token(caller, id)
 
+    async def revoke(self, token_n: int) -> None:
+        """Make a token good no more, without asking who wants it."""
+        async with self._database.write() as connection:
+            await rows.remove_token(connection, token_n)
+        self._known.clear()
+
     async def delete_token(self, caller: Caller, id: str) -> None:
         token = await self.get_token(caller, id)
         async with self._database.write() as connection:
             await rows.remove_token(connection, token.n)
         self._known.clear()
+
+
+def _no_groups(_storage_n: int, _path: str) -> frozenset[str] | None:
+    return None
 
 
 def _sha256(secret: str) -> str:

@@ -56,8 +56,13 @@ class Tree:
     async def root(self, storage: Storage) -> Node:
         return await self.at(storage, "")
 
-    async def at(self, storage: Storage, path: str) -> Node:
-        """The File or folder at a path of normal form. Rights were asked. Raises NotFound."""
+    async def at(self, storage: Storage, path: str, caller: Caller | None = None) -> Node:
+        """The File or folder at a path of normal form. Raises NotFound.
+
+        caller  None: rights were asked; else Unauthenticated, Forbidden too
+        """
+        if caller is not None:
+            self._access.require(caller, Verb.READ, self._access.thing(storage, path or None))
         async with self._database.read() as connection:
             file = await file_rows.at_path(connection, storage.n, path) if path else None
             folder = await rows.folder_at(connection, storage.n, path) if file is None else None
@@ -74,7 +79,7 @@ class Tree:
             if held is None or (storage is not None and held.storage_n != storage.n):
                 raise NotFound("File", str(n))
             place = self._storages.known(held.storage_n)
-            self._access.require(caller, Verb.READ, self._access.thing(place, file))
+            self._access.require(caller, Verb.READ, self._access.thing(place, held.path or None))
             return await self._node(connection, place, folder, file)
 
     async def _node(
@@ -123,4 +128,6 @@ class Tree:
             best.setdefault(copy.storage_n, copy)
         seen = {storage.n: storage for storage in await self._storages.listing(caller)}
         places = [(seen[n], copy) for n, copy in best.items() if n in seen]
+        closed = set(self._access.closed_to(caller))
+        places = [place for place in places if (place[0].n, place[1].path.partition("/")[0]) not in closed]
         return sorted(places, key=lambda place: (place[0].n != file.storage_n, place[0].name))

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.nodeum import Client
 
+on_shared = pytest.mark.asyncio(loop_scope="module")
+
 V1, V2 = "/api/catalog/search", "/api/v2/catalog/search"
 
 
@@ -94,6 +96,7 @@ async def test_a_walk_ends_with_the_mark_that_was_sent_and_goes_on_with_what_is_
     assert (nothing["count"], nothing["files"], nothing["next_cursor_mark"]) == (0, [], "*")
 
 
+@on_shared
 @pytest.mark.parametrize(
     ("query", "where"),
     [
@@ -112,13 +115,13 @@ async def test_a_walk_ends_with_the_mark_that_was_sent_and_goes_on_with_what_is_
         ("facet_limit=0", "facet_limit"),
     ],
 )
-async def test_bad_values_are_400_and_name_their_parameter(client: Client, query: str, where: str) -> None:
-    answer = await client("GET", f"{V1}?{query}")
+async def test_bad_values_are_400_and_name_their_parameter(shared: Client, query: str, where: str) -> None:
+    answer = await shared("GET", f"{V1}?{query}")
     assert answer.status == 400
     assert list(answer.json) == ["status", "code", "messages", "details"]
     assert (answer.json["status"], answer.json["code"]) == ("ERROR", 400)
     assert answer.json["details"][where][0]["error"] == "invalid"
-    plain = await client("GET", f"{V2}?{query}")
+    plain = await shared("GET", f"{V2}?{query}")
     assert plain.status == 400 and list(plain.json) == ["messages", "details"]
 
 

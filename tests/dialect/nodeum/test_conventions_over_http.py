@@ -14,7 +14,10 @@ from origin.api.nodeum.table import ROUTES
 from origin.domain.rights import SCOPES
 from tests.support.nodeum import Client, running
 
+on_shared = pytest.mark.asyncio(loop_scope="module")
 
+
+@on_shared
 @pytest.mark.parametrize(
     "field",
     [
@@ -26,8 +29,8 @@ from tests.support.nodeum import Client, running
         "Digest abc def",
     ],
 )
-async def test_bad_credentials_are_401_with_a_challenge(client: Client, field: str) -> None:
-    answer = await client("GET", "/api/v2/files", Authorization=field)
+async def test_bad_credentials_are_401_with_a_challenge(shared: Client, field: str) -> None:
+    answer = await shared("GET", "/api/v2/files", Authorization=field)
     assert answer.status == 401
     assert answer.headers["WWW-Authenticate"].startswith('Basic realm="origin", charset="UTF-8", Bearer')
     assert answer.json["details"] == {"base": [{"error": "unauthorized"}]}
@@ -65,18 +68,19 @@ async def test_without_anonymous_reading_only_the_documents_are_public(tmp_path:
             assert (await client("GET", target, user=None)).status == 200, target
 
 
+@on_shared
 @pytest.mark.parametrize("target", ["/api/v2/files", "/api/v2/tapes", "/api/catalog/search", "/api/v2"])
-async def test_an_etag_that_is_current_is_answered_304_without_a_body(client: Client, target: str) -> None:
-    first = await client("GET", target)
+async def test_an_etag_that_is_current_is_answered_304_without_a_body(shared: Client, target: str) -> None:
+    first = await shared("GET", target)
     etag = first.headers["ETag"]
     assert re.fullmatch(r'"[0-9a-f]{32}"', etag)
     assert first.headers["Cache-Control"] == "private, no-cache"
     assert first.headers["Vary"] == "Authorization"
     for field in (etag, f'"x", W/{etag}', "*"):
-        again = await client("GET", target, If_None_Match=field)
+        again = await shared("GET", target, If_None_Match=field)
         assert (again.status, again.body, again.headers["ETag"]) == (304, b"", etag)
-    assert (await client("GET", target, If_None_Match='"other"')).status == 200
-    head = await client("HEAD", target)
+    assert (await shared("GET", target, If_None_Match='"other"')).status == 200
+    head = await shared("HEAD", target)
     assert (head.status, head.body, head.headers["ETag"]) == (200, b"", etag)
     assert head.headers["Content-Length"] == str(len(first.body))
 
@@ -92,6 +96,7 @@ async def test_an_etag_changes_with_the_resource_and_if_match_guards_it(client: 
     assert (await client("GET", "/api/v2/pools/archive")).headers["ETag"] == changed.headers["ETag"]
 
 
+@on_shared
 @pytest.mark.parametrize(
     ("body", "kind", "status"),
     [
@@ -107,13 +112,13 @@ async def test_an_etag_changes_with_the_resource_and_if_match_guards_it(client: 
     ids=["cut", "list", "no UTF-8", "form", "untyped", "empty", "nothing", "huge"],
 )
 async def test_bodies_that_are_no_json_object_are_refused(
-    client: Client, body: bytes, kind: str | None, status: int
+    shared: Client, body: bytes, kind: str | None, status: int
 ) -> None:
     head = f"POST /api/v2/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
     head += "Authorization: Basic YWRtaW46cEA1NXcwcmQ=\r\n"
     if kind:
         head += f"Content-Type: {kind}\r\n"
-    answer = await client.service.exchange(head.encode() + b"\r\n" + body)
+    answer = await shared.service.exchange(head.encode() + b"\r\n" + body)
     assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer[:200]
     assert b'"messages"' in answer and b'"details"' in answer
 
@@ -128,11 +133,12 @@ async def test_an_empty_body_typed_json_is_legal_on_get_and_delete(client: Clien
         assert answer.split(b" ")[1] == (b"200" if method == "GET" else b"404")
 
 
+@on_shared
 @pytest.mark.parametrize(
     "target", ["/api/v2/nothing", "/api/V2/files", "/api/v2/files/", "/api/v2/containers", "/api/v2/files/x"]
 )
-async def test_unknown_paths_and_ids_are_404_in_json(client: Client, target: str) -> None:
-    answer = await client("GET", target)
+async def test_unknown_paths_and_ids_are_404_in_json(shared: Client, target: str) -> None:
+    answer = await shared("GET", target)
     assert answer.status == 404
     assert answer.json["details"] == {"base": [{"error": "not_found"}]}
     assert answer.json["messages"][0]

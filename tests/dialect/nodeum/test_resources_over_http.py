@@ -10,6 +10,8 @@ import pytest
 from tests.support.nodeum import READER, WRITER, Client
 from tests.support.origin_service import PASSWORD
 
+on_shared = pytest.mark.asyncio(loop_scope="module")
+
 
 async def test_folders_lead_from_the_root_to_a_file_and_back(client: Client) -> None:
     n = await client.put_file("media/a/b%20c/x.mov", b"12345")
@@ -128,6 +130,7 @@ async def test_a_pool_with_files_is_not_removed(client: Client) -> None:
     assert (await client.get("/api/v2/pools/media"))["files_count"] == 1
 
 
+@on_shared
 @pytest.mark.parametrize(
     ("body", "status", "where", "code"),
     [
@@ -147,9 +150,9 @@ async def test_a_pool_with_files_is_not_removed(client: Client) -> None:
     ],
 )
 async def test_a_pool_that_cannot_be_is_refused(
-    client: Client, body: Any, status: int, where: str, code: str
+    shared: Client, body: Any, status: int, where: str, code: str
 ) -> None:
-    answer = await client("POST", "/api/v2/pools", body)
+    answer = await shared("POST", "/api/v2/pools", body)
     assert (answer.status, answer.json["details"][where][0]["error"]) == (status, code)
     assert answer.json["messages"]
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.nodeum import READER, WRITER, Client, running
 
+on_shared = pytest.mark.asyncio(loop_scope="module")
+
 TASKS = "/api/v2/tasks"
 NAMED = {"name": "x", "workflow_action": "copy"}
 
@@ -121,6 +123,7 @@ async def test_a_copy_that_no_longer_has_its_bytes_is_a_warning(client: Client) 
     assert [run["id"] for run in complete["task_executions"]] == [last]
 
 
+@on_shared
 @pytest.mark.parametrize(
     ("kind", "body", "status", "where", "code"),
     [
@@ -138,13 +141,14 @@ async def test_a_copy_that_no_longer_has_its_bytes_is_a_warning(client: Client) 
     ],
 )
 async def test_ends_that_cannot_be_are_refused(
-    client: Client, kind: str, body: Any, status: int, where: str, code: str
+    shared: Client, kind: str, body: Any, status: int, where: str, code: str
 ) -> None:
-    await client("POST", TASKS, {"name": "t", "workflow_action": "copy"})
-    answer = await client("POST", f"{TASKS}/1/task_{kind}s", body)
+    await shared("POST", TASKS, {"name": "t", "workflow_action": "copy"})
+    answer = await shared("POST", f"{TASKS}/1/task_{kind}s", body)
     assert (answer.status, answer.json["details"][where][0]["error"]) == (status, code)
 
 
+@on_shared
 @pytest.mark.parametrize(
     ("body", "status", "where", "code"),
     [
@@ -157,9 +161,9 @@ async def test_ends_that_cannot_be_are_refused(
     ],
 )
 async def test_a_task_that_cannot_be_is_refused(
-    client: Client, body: Any, status: int, where: str, code: str
+    shared: Client, body: Any, status: int, where: str, code: str
 ) -> None:
-    answer = await client("POST", TASKS, body)
+    answer = await shared("POST", TASKS, body)
     assert (answer.status, answer.json["details"][where][0]["error"]) == (status, code)
 
 
