@@ -211,6 +211,8 @@ class Application:
             fill=config.cache.fill,
             transparent=origin.transparent,
             max_fetches=config.limits.max_fetches,
+            min_rate=origin.min_rate,
+            pace_window=origin.stall_timeout,
             max_waiting=config.limits.max_waiting_fetches,
         )
 

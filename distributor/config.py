@@ -199,6 +199,12 @@ class Origin(Settings, frozen=True):
         le="1h",
         help="No byte from a source for so long, before or amid the body: the next source is tried.",
     )
+    min_rate: int = setting(
+        "1K",
+        kind=RATE,
+        help="A source that brings fewer bytes a second, over a stall_timeout of waiting, is left for "
+        "another amid a fetch, if there is another and the fetch can be resumed; 0: none is.",
+    )
     max_connections: int = setting(100, kind=WHOLE, ge=1, le=100_000, help="To each source at once.")
     backoff: float = setting(
         "10s",

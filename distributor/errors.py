@@ -12,6 +12,8 @@ EdgeError
 ├── SourceError             the sources' fault: another source, or later, may do
 │   ├── SourceUnreachable   no connection; nothing was sent, any request may be repeated
 │   ├── SourceTimeout       connected, then silent too long
+│   │   └── SourceStalled   ... amid the body
+│   │       └── SourceSlow  ... or all but silent
 │   ├── SourceRefused       answered with a status that gives no representation
 │   ├── SourceProtocol      broke HTTP, cut the body short, sent too much, a wrong range
 │   │   └── RangeIgnored    sent the whole where a part was asked: this source has no ranges
@@ -116,6 +118,10 @@ class SourceStalled(SourceTimeout):
     """The body stopped for `origin.stall_timeout` after it had begun."""
 
     reason = "stall"
+
+
+class SourceSlow(SourceStalled):
+    """Fewer bytes a second than `origin.min_rate` over `origin.stall_timeout`: another may do better."""
 
 
 class SourceRefused(SourceError):

@@ -10,7 +10,7 @@ from distributor.core.representation import Received, binding, check_continuatio
 from distributor.core.retry import after_failure, failures_after
 from distributor.delivery.means import Means
 from distributor.delivery.run import Run
-from distributor.errors import BodyShort, DigestMismatch, RangeIgnored, SourceError
+from distributor.errors import BodyShort, DigestMismatch, RangeIgnored, SourceError, SourceSlow
 
 
 class Bringing:
@@ -82,14 +82,28 @@ class Bringing:
 
     async def _read(self, run: Run) -> bytes:
         assert run.exchange is not None
+        began = self._means.clock.monotonic()
         try:
             data = await run.exchange.read()
             if not data and run.stop is not None and not run.over:
                 raise BodyShort(source=run.source)
+            if data:
+                self._keep_pace(run, len(data), self._means.clock.monotonic() - began)
         except SourceError as error:
             self._means.pool.failed(error)
             raise
         return data
+
+    def _keep_pace(self, run: Run, count: int, waited: float) -> None:
+        """Raise SourceSlow where another source may do better: each is left once, then slow will do."""
+        if run.pace is None:
+            run.pace = self._means.pace()
+        if not run.pace.too_slow(count, waited) or run.over:
+            return
+        others = len(self._means.pool) - len(run.slow | {run.source})
+        if others and self._stored.length is not None and resumable(self._stored.representation):
+            run.slow.add(run.source)
+            raise SourceSlow(source=run.source)
 
     async def _reopen(self, run: Run) -> None:
         """Ask for the rest of a run, bound to the version."""

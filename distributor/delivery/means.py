@@ -8,6 +8,7 @@ from typing import Literal
 
 from distributor.core.forwarding import source_fields
 from distributor.core.model import AssetRequest, Representation
+from distributor.core.pace import Pace
 from distributor.core.representation import Received, describe, renewed
 from distributor.http import fields as hf
 from distributor.http.freshness import Storability, may_store
@@ -19,6 +20,7 @@ from distributor.upstream.pool import SourcePool
 class Means:
     """What every fetch of a node works with. `served(bucket)`: is it distributed now?
 
+    min_rate     bytes a second below which a source is left for another, over pace_window seconds; 0: none is
     max_fetches  under way at once; max_waiting: waiting for one of them to end, one more is Overloaded
     """
 
@@ -32,8 +34,14 @@ class Means:
     served: Callable[[str], bool]
     fill: Literal["whole", "asked"] = "whole"
     transparent: bool = False
+    min_rate: int = 0
+    pace_window: float = 10.0
     max_fetches: int = 256
     max_waiting: int = 4096
+
+    def pace(self) -> Pace:
+        """For one connection; where there is no other source, none is too slow."""
+        return Pace(self.min_rate if len(self.pool) > 1 else 0, self.pace_window)
 
     def plain(self, request: AssetRequest) -> SourceRequest:
         """A GET of the whole for `request`, without conditions."""

@@ -63,7 +63,7 @@ class Fault:
     stall_after     then silence, until the client goes
     cut_after       then the connection ends
     reset_after     then the connection is reset
-    rate            bytes per second
+    rate            bytes per second, once rate_after bytes were sent
     surplus         body bytes more (or, below 0, fewer) than Content-Length says; the connection is closed
     content_range   this Content-Range on a 206
     ignore_range    200 with the whole
@@ -82,6 +82,7 @@ class Fault:
     cut_after: int | None = None
     reset_after: int | None = None
     rate: float | None = None
+    rate_after: int = 0
     surplus: int = 0
     content_range: str | None = None
     ignore_range: bool = False
@@ -368,8 +369,11 @@ class Source:
             if at >= end:
                 break
             upto = min(end, at + _PIECE, *(gate.at for gate in gates[:1]))
-            if rate:
+            slow = rate and at - start >= fault.rate_after
+            if slow:
                 upto = min(upto, at + max(1, int(rate / 50)))
+            elif rate:
+                upto = min(upto, start + fault.rate_after)
             piece = asset.piece(seen.asset_id, at, upto)
             if fault.surplus > 0 and not len(piece):
                 piece = b"\xee" * (upto - at)
@@ -384,9 +388,10 @@ class Source:
                 at += len(piece)
             await connection.send(piece)
             seen.sent = at - base
-            if rate:
+            if slow:
                 await self._note()
-                await asyncio.sleep(max(0.0, began + (at - base) / rate - time.monotonic()))
+                due = began + (at - base - fault.rate_after) / rate
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
         await self._note()
         if fault.stall_after is not None and end == start + fault.stall_after:
             await connection.first(asyncio.Event().wait())
