@@ -157,8 +157,8 @@ class Application:
 
     def _hot(self) -> HotTier | None:
         """The short way for hot hits; None where it is switched off."""
-        if not self._config.cache.hot:
-            return None
+        if not self._config.cache.hot or self._config.origin.transparent:
+            return None  # a transparent edge chooses among variants, which the short way does not
         hot = HotTier(
             self.store,
             self._disk,
@@ -168,6 +168,7 @@ class Application:
             common=PUBLIC_FIELDS,
             served=self.node.distributes,
             memory=self._config.cache.hot,
+            idle=self._config.limits.idle_timeout,
             now=self._clock.now,
         )
         self.store.watch(hot.left)
@@ -210,9 +211,9 @@ class Application:
             served=self.node.distributes,
             fill=config.cache.fill,
             transparent=origin.transparent,
-            max_fetches=config.limits.max_fetches,
             min_rate=origin.min_rate,
             pace_window=origin.stall_timeout,
+            max_fetches=config.limits.max_fetches,
             max_waiting=config.limits.max_waiting_fetches,
         )
 

@@ -10,9 +10,9 @@ once by the ordinary way is not recognised.
     field lines  ─▶ Profile: conditions, Range, its id  ┴▶ head of this second + body ─▶ one write
 
 What makes an answer wrong is looked at anew for each request: the stored response gone or replaced,
-freshness, soft purge, its bucket, drain. Bodies up to SMALL are held in memory, those up to MAPPED are
-memory-mapped, ranges are read into one buffer; what is not in the page cache goes the ordinary way,
-which waits for the disk in a thread.
+freshness, soft purge, its bucket, drain. Bodies up to SMALL are held in memory, longer ones are mapped
+and given to the kernel as they lie; what is not in the page cache goes the ordinary way, which waits
+for the disk in a thread.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ import contextlib
 import logging
 import mmap
 import os
-import re
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from distributor.api.disk import DiskReader
-from distributor.api.logs import AccessLog, HotLine
+from distributor.api.logs import AccessLog, HotLine, LoggedTarget
 from distributor.api.messages import Request
 from distributor.api.protocol import EdgeProtocol
 from distributor.api.send import serialize_head
@@ -49,15 +48,17 @@ __all__ = ["HotTier"]
 log = logging.getLogger(__name__)
 
 SMALL = 64 * 1024  # bytes; bodies held in memory
-MAPPED = 8 * 1024 * 1024  # bytes; whole bodies sent from a memory map
-RANGE = 512 * 1024  # bytes; longest range read into the buffer
+AT_ONCE = 8 * 1024 * 1024  # bytes; longer answers take the ordinary way, which shares the loop fairly
+LONGEST_RANGE = 40  # octets of "first-last"
 MOST_LINES = 65_536
 MOST_PROFILES = 16_384
-MOST_OPEN = 512  # descriptors held for ranges and maps
+MOST_REPEATED = 4096  # whole heads kept beside their two halves
+FORGOTTEN = 256  # assets let go of after which what names them is swept out
+MOST_OPEN = 512  # descriptors held, and files mapped
 LONGEST_HEAD = 4096  # bytes; longer heads take the ordinary way
 WARMING = 64  # bodies being made ready at a time
+_TIMING = b"Server-Timing: cache;desc=hit, edge;dur=0.0\r\nX-Request-Id: "
 _RANGE_FIELD = b"\r\nRange: bytes="
-_RANGE_VALUE = re.compile(rb"([0-9]{1,18})-([0-9]{0,18})\Z")
 # Any of these makes a head one for the ordinary way: framing, or conditions that are not judged here.
 _ELSEWHERE = frozenset(
     {
@@ -90,7 +91,8 @@ class _Asset:
     """One hot stored response.
 
     age             whole seconds; `heads` are those of this age
-    body, map, fd   hold its bytes: one of the first two, or only the descriptor
+    body, map, fd   hold its bytes: in memory, or mapped from the descriptor
+    touched         bytes of the map that may count as resident in this process, at most
     """
 
     __slots__ = (
@@ -111,6 +113,7 @@ class _Asset:
         "representation",
         "stored",
         "tag",
+        "touched",
         "used",
     )
 
@@ -122,6 +125,7 @@ class _Asset:
         self.length = length
         self.body: bytes | None = None
         self.map: mmap.mmap | None = None
+        self.touched = 0
         self.fd = -1
         self.fresh_until = 0.0
         self.born = stored.representation.response_time - stored.representation.initial_age
@@ -138,13 +142,17 @@ class _Asset:
 class _Target(NamedTuple):
     asset: _Asset
     head_only: bool
-    path: str
+    logged: LoggedTarget
+
+
+_Known = tuple[_Target, Profile]
 
 
 class HotTier:
     """The hot stored responses of a node, found by the octets of requests for them.
 
-    memory   bytes of bodies held or mapped at most
+    memory   bytes of bodies held at most, and as many of those mapped that have been touched
+    idle     seconds that a connection may stay open after an answer
     common   field lines that every answer of the public port carries (`Frontend.common`)
     served   whether a bucket is distributed now
     now      the wall clock by which ages are told, Unix seconds
@@ -161,6 +169,7 @@ class HotTier:
         common: str,
         served: Callable[[str], bool],
         memory: int,
+        idle: float,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -168,7 +177,8 @@ class HotTier:
         self._counts = counts
         self._access_log = access_log
         self._node_id = node_id
-        self._common = common.encode()
+        self._ending = b"\r\n" + common.encode() + b"\r\n"
+        self._idle = idle
         self._served = served
         self._memory = memory
         self._now = now
@@ -180,8 +190,13 @@ class HotTier:
         self._used: list[_Asset] = []
         self._warming: set[asyncio.Task[None]] = set()
         self._open = 0
+        self._gone = 0
         self._identity = b""
-        self._buffer = memoryview(bytearray(RANGE))
+        self._at = 0.0
+        self._whole_heads: dict[bytes, _Known] = {}
+        self._ranged_heads: dict[bytes, _Known] = {}
+        self._touched: set[_Asset] = set()
+        self._resident = 0
         self._flushing: asyncio.TimerHandle | None = None
         self._serial = int.from_bytes(os.urandom(6), "big") << 16
 
@@ -189,60 +204,61 @@ class HotTier:
 
     def shortcut(self, connection: EdgeProtocol, data: bytes) -> bool:
         """Answer the request whose octets are exactly `data`, or leave it to the ordinary way: False."""
-        cut = data.find(b"\r\n")
-        target = self._lines.get(data[:cut])
-        if target is None or not connection.keeps:
-            return False
-        lines = data[cut:]
-        profile = self._profiles.get(lines)
-        asked: re.Match[bytes] | None = None
-        if profile is None:
-            at = lines.find(_RANGE_FIELD)
-            if at < 0:
-                return False
-            at += len(_RANGE_FIELD)
-            end = lines.find(b"\r\n", at)
-            profile = self._ranged.get(lines[:at] + lines[end:])
-            asked = _RANGE_VALUE.match(lines[at:end])
-            if profile is None or asked is None:
-                return False
-        asset = target.asset
-        if not self._usable(asset):
-            return False
-        began = time.perf_counter()
-        if profile.tag is not None and profile.tag == asset.tag:
-            sent = self._not_modified(connection, asset, profile)
-            status = 304
-        elif target.head_only:
-            sent = self._head_only(connection, asset, profile)
-            status = 200
-        elif asked is not None:
-            sent = self._range(connection, asset, profile, asked)
-            status = 206
+        began = time.monotonic()
+        asked = b""
+        at = data.find(_RANGE_FIELD)
+        if at < 0:
+            known = self._whole_heads.get(data) or self._recognise(data, self._profiles, self._whole_heads)
         else:
-            sent = self._whole(connection, asset, profile)
-            status = 200
-        if sent < 0:
+            at += len(_RANGE_FIELD)
+            end = data.find(b"\r\n", at)
+            asked = data[at:end]
+            rest = data[:at] + data[end:]
+            known = self._ranged_heads.get(rest) or self._recognise(rest, self._ranged, self._ranged_heads)
+        if known is None:
+            return False
+        target, profile = known
+        asset = target.asset
+        if not self._usable(asset) or not connection.keeps:
+            return False
+        if profile.tag is not None and profile.tag == asset.tag:
+            status, count = 304, self._send(connection, self._prefix(asset, "304"), profile)
+        elif target.head_only:
+            status, count = 200, self._send(connection, self._prefix(asset, "HEAD"), profile)
+        elif asked:
+            status, count = 206, self._range(connection, asset, profile, asked)
+        else:
+            status, count = 200, self._whole(connection, asset, profile)
+        if count < 0:
             return False
         asset.hits += 1
         if asset.hits == 1:
             self._note_use(asset)
-        seconds = time.perf_counter() - began
-        self._counts.add(target.head_only, status, sent, seconds)
+        ended = time.monotonic()
+        connection.deadline = ended + self._idle
+        self._counts.add(target.head_only, status, count, ended - began)
         if self._access_log is not None:
             self._access_log.add_hot(
                 HotLine(
-                    connection.peer,
-                    target.head_only,
-                    target.path,
-                    status,
-                    sent,
-                    seconds,
-                    self._identity.decode(),
-                    time.time(),
+                    connection.peer, target.logged, status, count, ended - began, self._identity, self._at
                 )
             )
         return True
+
+    def _recognise(
+        self, head: bytes, profiles: dict[bytes, Profile], heads: dict[bytes, _Known]
+    ) -> _Known | None:
+        """Find a head by its two halves, and keep it whole; None: one of them is not known."""
+        cut = head.find(b"\r\n")
+        target = self._lines.get(head[:cut])
+        if target is None:
+            return None
+        profile = profiles.get(head[cut:])
+        if profile is None:
+            return None
+        _bounded(heads, MOST_REPEATED)
+        known = heads[head] = target, profile
+        return known
 
     def _usable(self, asset: _Asset) -> bool:
         stored = asset.stored
@@ -254,7 +270,7 @@ class HotTier:
             or stored.representation is not asset.representation
         ):
             return False
-        now = self._now()
+        self._at = now = self._now()
         age = int(now - asset.born)
         if age != asset.age:
             if now >= asset.fresh_until:
@@ -264,95 +280,91 @@ class HotTier:
             asset.now = now
         return self._served(asset.bucket)
 
-    def _ending(self, profile: Profile) -> bytes:
-        """The field lines that differ from answer to answer, and the common ones."""
+    def _send(
+        self,
+        connection: EdgeProtocol,
+        prefix: bytes,
+        profile: Profile,
+        body: bytes | memoryview = b"",
+    ) -> int:
+        """Write head and body: at once as far as the socket takes them, the rest through the transport.
+
+        Returns the length of the body, -1 when nothing was written and the ordinary way must see to it.
+        """
+        transport = connection.transport
+        if transport is None or transport.is_closing():
+            return -1
         identity = profile.request_id
         if identity is None:
             self._serial += 1
             identity = b"%016x" % (self._serial & 0xFFFF_FFFF_FFFF_FFFF)
         self._identity = identity
-        return (
-            b"Server-Timing: cache;desc=hit, edge;dur=0.0\r\nX-Request-Id: "
-            + identity
-            + b"\r\n"
-            + self._common
-            + b"\r\n"
-        )
-
-    def _write(self, connection: EdgeProtocol, parts: list[bytes | memoryview], total: int) -> bool:
-        """Write all parts: at once as far as the socket takes them, the rest by way of the transport."""
-        transport = connection.transport
-        if transport is None or transport.is_closing():
-            return False
+        head = b"".join((prefix, _TIMING, identity, self._ending))
+        count = len(body)
+        total = len(head) + count
         connection.meter.hand(total)
         sent = 0
         if transport.get_write_buffer_size() == 0:
             try:
-                sent = os.writev(connection.descriptor, parts)
+                sent = os.writev(connection.descriptor, (head, body) if count else (head,))
             except BlockingIOError:
                 sent = 0
             except OSError:
                 connection.cut("client")
-                return True
-            if sent == total:
-                return True
-        rest = []
-        for part in parts:
-            if sent >= len(part):
-                sent -= len(part)
-                continue
-            rest.append(memoryview(part)[sent:] if sent else part)
-            sent = 0
-        for part in rest:
-            # What lies in the shared buffer will be overwritten by the next range.
-            transport.write(
-                bytes(part) if isinstance(part, memoryview) and part.obj is self._buffer.obj else part
-            )
-        return True
+                return count
+        if sent < len(head):
+            transport.write(head[sent:])
+            sent = len(head)
+        if sent < total:
+            transport.write(memoryview(body)[sent - len(head) :])
+        return count
 
     def _whole(self, connection: EdgeProtocol, asset: _Asset, profile: Profile) -> int:
-        body: bytes | memoryview
+        body = self._bytes(asset, 0, asset.length)
+        return -1 if body is None else self._send(connection, self._prefix(asset, "GET"), profile, body)
+
+    def _bytes(self, asset: _Asset, start: int, stop: int) -> bytes | memoryview | None:
+        """Those bytes of the asset, if they can be had without waiting for the disk."""
         if asset.body is not None:
-            body = asset.body
-        elif asset.map is not None:
-            if not self._disk.resident(asset.fd, 0, asset.length):
-                return -1
-            body = memoryview(asset.map)
-        else:
+            return asset.body if stop - start == asset.length else memoryview(asset.body)[start:stop]
+        if asset.map is None or stop - start > AT_ONCE:
+            return None
+        if not self._store.proven(asset.stored, start, stop):
+            return None
+        if not self._disk.resident(asset.fd, start, stop - start):
+            return None
+        if asset.touched < asset.length:
+            self._touch(asset, stop - start)
+        return memoryview(asset.map)[start:stop]
+
+    def _touch(self, asset: _Asset, count: int) -> None:
+        """Bound what the maps add to this process: past `memory` all their pages are let go of.
+
+        They stay in the page cache; only this process' own table forgets them.
+        """
+        more = min(count, asset.length - asset.touched)
+        asset.touched += more
+        self._resident += more
+        self._touched.add(asset)
+        if self._resident > self._memory:
+            for one in self._touched:
+                one.touched = 0
+                if one.map is not None:
+                    one.map.madvise(mmap.MADV_DONTNEED)
+            self._touched.clear()
+            self._resident = 0
+
+    def _range(self, connection: EdgeProtocol, asset: _Asset, profile: Profile, asked: bytes) -> int:
+        first, dash, last = asked.partition(b"-")
+        if not first.isdigit() or not dash or (last and not last.isdigit()) or len(asked) > LONGEST_RANGE:
             return -1
-        head = self._prefix(asset, "GET") + self._ending(profile)
-        return asset.length if self._write(connection, [head, body], len(head) + asset.length) else -1
-
-    def _head_only(self, connection: EdgeProtocol, asset: _Asset, profile: Profile) -> int:
-        head = self._prefix(asset, "HEAD") + self._ending(profile)
-        return 0 if self._write(connection, [head], len(head)) else -1
-
-    def _not_modified(self, connection: EdgeProtocol, asset: _Asset, profile: Profile) -> int:
-        head = self._prefix(asset, "304") + self._ending(profile)
-        return 0 if self._write(connection, [head], len(head)) else -1
-
-    def _range(
-        self, connection: EdgeProtocol, asset: _Asset, profile: Profile, asked: re.Match[bytes]
-    ) -> int:
-        first, last = asked.groups()
         start = int(first)
         stop = min(int(last) + 1, asset.length) if last else asset.length
         count = stop - start
         if count <= 0 or start >= asset.length:
             return -1
-        body: bytes | memoryview
-        if asset.body is not None:
-            body = memoryview(asset.body)[start:stop]
-        elif asset.fd >= 0 and count <= RANGE:
-            if not self._store.proven(asset.stored, start, stop):
-                return -1
-            body = self._buffer[:count]
-            try:
-                if os.preadv(asset.fd, [body], start, os.RWF_NOWAIT) != count:
-                    return -1
-            except OSError:
-                return -1
-        else:
+        body = self._bytes(asset, start, stop)
+        if body is None:
             return -1
         before, after = self._range_prefix(asset)
         head = b"%b%d\r\nContent-Range: bytes %d-%d/%d%b" % (
@@ -363,8 +375,7 @@ class HotTier:
             asset.length,
             after,
         )
-        head += self._ending(profile)
-        return count if self._write(connection, [head, body], len(head) + count) else -1
+        return self._send(connection, head, profile, body)
 
     # --- heads --------------------------------------------------------------------------------------
 
@@ -434,7 +445,9 @@ class HotTier:
             asset = self._new_asset(key, asset_id, stored, now)
         if asset is not None:
             _bounded(self._lines, MOST_LINES)
-            self._lines[octets[:cut]] = _Target(asset, request.method == "HEAD", request.path)
+            self._lines[octets[:cut]] = _Target(
+                asset, request.method == "HEAD", LoggedTarget.of(request.method, request.path)
+            )
 
     def _learn_profile(self, lines: bytes, request: Request) -> bool:
         """Note what the field lines ask for; False: they are for the ordinary way."""
@@ -460,7 +473,7 @@ class HotTier:
             return True
         at = lines.find(_RANGE_FIELD) + len(_RANGE_FIELD)
         end = lines.find(b"\r\n", at)
-        if at < len(_RANGE_FIELD) or not _RANGE_VALUE.match(lines[at:end]):
+        if at < len(_RANGE_FIELD) or not lines[at : at + 1].isdigit():
             return False
         _bounded(self._ranged, MOST_PROFILES)
         self._ranged[lines[:at] + lines[end:]] = profile
@@ -484,7 +497,7 @@ class HotTier:
         """Get hold of the bytes: in memory, mapped, or by an open file."""
         stored, length = asset.stored, asset.length
         try:
-            if length <= MAPPED:
+            if length <= AT_ONCE:
                 await self._store.prove(stored, 0, length)
             blob = await self._store.open(stored)
         except EdgeError:
@@ -500,8 +513,7 @@ class HotTier:
                 # A descriptor of our own holds no pin: what is hot must not be safe from eviction.
                 asset.fd = os.dup(blob.fd)
                 self._open += 1
-                if length <= min(MAPPED, self._memory):
-                    asset.map = mmap.mmap(asset.fd, length, prot=mmap.PROT_READ)
+                asset.map = mmap.mmap(asset.fd, length, prot=mmap.PROT_READ)
         except (OSError, ValueError) as error:
             log.debug("%r does not get hot: %s", asset.asset_id, error)
             self._drop(key, asset)
@@ -517,7 +529,7 @@ class HotTier:
 
     @staticmethod
     def _weight(asset: _Asset) -> int:
-        return asset.length if asset.body is not None or asset.map is not None else 0
+        return 0 if asset.body is None else asset.length
 
     def _make_room(self) -> None:
         """Let those go that were not asked for since the last time round (second chance)."""
@@ -544,6 +556,9 @@ class HotTier:
         asset.body = None
         # Writes under way hold the map themselves; it is unmapped with the last of them.
         asset.map = None
+        self._touched.discard(asset)
+        self._resident -= asset.touched
+        self._gone += 1
         if asset.fd >= 0:
             os.close(asset.fd)
             asset.fd = -1
@@ -572,8 +587,12 @@ class HotTier:
             asset.used = True
             asset.stored.hits += hits - 1
             self._store.touch(asset.stored, now, hit=True)
-        if len(self._lines) > 2 * len(self._assets) + 1024:
+        if self._gone > FORGOTTEN:
+            self._gone = 0
             self._lines = {line: target for line, target in self._lines.items() if not target.asset.dead}
+            for heads in (self._whole_heads, self._ranged_heads):
+                for head in [head for head, known in heads.items() if known[0].asset.dead]:
+                    del heads[head]
 
     async def close(self) -> None:
         """Let go of everything."""

@@ -20,7 +20,7 @@ import msgspec
 from distributor.core.model import Outcome
 from distributor.http.cache_status import CacheState
 
-__all__ = ["AccessLog", "HotLine", "LogWriter", "set_up_logging"]
+__all__ = ["AccessLog", "HotLine", "LogWriter", "LoggedTarget", "set_up_logging"]
 
 BATCH_LINES = 1000
 BATCH_SECONDS = 0.25
@@ -114,16 +114,27 @@ def _stamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+class LoggedTarget(NamedTuple):
+    """What a request line reads like in the log, made once for all requests that bear it."""
+
+    method: str
+    path: str
+    text: bytes
+
+    @classmethod
+    def of(cls, method: str, path: str) -> LoggedTarget:
+        return cls(method, path, f"{method} {path.translate(_UNSAFE)}".encode("utf-8", "backslashreplace"))
+
+
 class HotLine(NamedTuple):
-    """What the access log says of a hit that was answered the short way; `path` is raw, ASCII."""
+    """What the access log says of a hit that was answered the short way; formatted with its batch."""
 
     peer: str
-    head_only: bool
-    path: str
+    target: LoggedTarget
     status: int
     body_bytes: int
     seconds: float
-    request_id: str
+    request_id: bytes
     now: float
 
 
@@ -136,8 +147,9 @@ class AccessLog:
     def __init__(self, writer: LogWriter, form: str) -> None:
         self._writer = writer
         self._format = _json_line if form == "json" else _text_line
-        self._format_hot = _json_hot_line if form == "json" else _text_hot_line
+        self._format_hot = _json_hot_lines if form == "json" else _text_hot_lines
         self._lines: list[bytes] = []
+        self._hot: list[HotLine] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, outcome: Outcome, peer: str, path: str) -> None:
@@ -145,8 +157,12 @@ class AccessLog:
         self._append(self._format(outcome, peer, path, time.time()))
 
     def add_hot(self, line: HotLine) -> None:
-        """Note a hit that was answered the short way: the same line, formatted with less ado."""
-        self._append(self._format_hot(line))
+        """Note a hit that was answered the short way: in the log the same line as any other's."""
+        self._hot.append(line)
+        if len(self._hot) >= BATCH_LINES:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self.flush)
 
     def _append(self, line: bytes) -> None:
         self._lines.append(line)
@@ -160,6 +176,9 @@ class AccessLog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._hot:
+            self._lines += self._format_hot(self._hot)
+            self._hot = []
         if self._lines:
             self._writer.put(b"".join(self._lines))
             self._lines = []
@@ -202,38 +221,47 @@ def _json_line(outcome: Outcome, peer: str, path: str, now: float) -> bytes:
     return msgspec.json.encode(entry) + b"\n"
 
 
-_second_stamp = (0, "")
+def _text_hot_lines(lines: list[HotLine]) -> list[bytes]:
+    """As _text_line, for a whole batch; what is the same for a second is made once."""
+    out: list[bytes] = []
+    known, second = -1, b""
+    for peer, target, status, count, seconds, request_id, now in lines:
+        if int(now) != known:
+            known = int(now)
+            second = datetime.fromtimestamp(known, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
+        source = b"local" if count else b"none"
+        spent = seconds * 1000
+        out.append(
+            b"%b.%03dZ ACCESS %b %b %d %d hit %b %.1fms %.1fms %b\n"
+            % (
+                second,
+                (now - known) * 1000,
+                peer.encode(),
+                target.text,
+                status,
+                count,
+                source,
+                spent,
+                spent,
+                request_id,
+            )
+        )
+    return out
 
 
-def _quick_stamp(now: float) -> str:
-    """As _stamp; what is the same for a whole second is made once."""
-    global _second_stamp
-    second = int(now)
-    if _second_stamp[0] != second:
-        _second_stamp = (second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S"))
-    return f"{_second_stamp[1]}.{int((now - second) * 1000):03d}Z"
-
-
-def _text_hot_line(line: HotLine) -> bytes:
-    method = "HEAD" if line.head_only else "GET"
-    source = "local" if line.body_bytes else "none"
-    spent = line.seconds * 1000
-    return (
-        f"{_quick_stamp(line.now)} ACCESS {line.peer} {method} {line.path.translate(_UNSAFE)} "
-        f"{line.status} {line.body_bytes} hit {source} {spent:.1f}ms {spent:.1f}ms {line.request_id}\n"
-    ).encode("utf-8", "backslashreplace")
-
-
-def _json_hot_line(line: HotLine) -> bytes:
-    outcome = Outcome(
-        "assets",
-        "HEAD" if line.head_only else "GET",
-        line.status,
-        CacheState.HIT,
-        "local" if line.body_bytes else "none",
-        line.body_bytes,
-        line.seconds,
-        line.seconds,
-        request_id=line.request_id,
-    )
-    return _json_line(outcome, line.peer, line.path, line.now)
+def _json_hot_lines(lines: list[HotLine]) -> list[bytes]:
+    out: list[bytes] = []
+    for line in lines:
+        outcome = Outcome(
+            "assets",
+            line.target.method,
+            line.status,
+            CacheState.HIT,
+            "local" if line.body_bytes else "none",
+            line.body_bytes,
+            line.seconds,
+            line.seconds,
+            request_id=line.request_id.decode(),
+        )
+        out.append(_json_line(outcome, line.peer, line.target.path, line.now))
+    return out

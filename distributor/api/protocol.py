@@ -268,7 +268,6 @@ class EdgeProtocol(RequestHandler):
             shortcut = self._server.shortcut
             if shortcut is not None and self._wake is not None and shortcut(self, data):
                 self.state = State.IDLE
-                self.deadline = time.monotonic() + self._server.limits.idle_timeout
                 return
         self._received += data
         if self._wake is None:  # a request is being answered: what follows waits its turn

@@ -64,7 +64,7 @@ class Node:
 
 @pytest_asyncio.fixture
 async def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
-    monkeypatch.setattr(hot, "MAPPED", 400_000)
+    monkeypatch.setattr(hot, "AT_ONCE", 400_000)
     async with Source() as source:
         for asset, size in SIZES.items():
             source.add(asset, size, etag=TAG, headers=[("Cache-Control", "max-age=3600")])
