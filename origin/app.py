@@ -23,6 +23,7 @@ from origin.api.errors import plain, plain_from
 from origin.api.logs import set_up
 from origin.api.metrics import Metrics
 from origin.api.nodeum import routes as nodeum
+from origin.api.ove import routes as ove
 from origin.api.protocol import OriginProtocol, OriginRequest, OriginServer, ServerLimits
 from origin.api.vidispine import routes as vidispine
 from origin.backends.disk import Disk
@@ -35,6 +36,7 @@ from origin.errors import OriginError
 from origin.ports import Clock
 from origin.services import (
     Access,
+    Assets,
     Audit,
     Files,
     Imports,
@@ -42,6 +44,7 @@ from origin.services import (
     Jobs,
     Limiter,
     Notifications,
+    Projects,
     Relocations,
     Scans,
     Search,
@@ -51,10 +54,14 @@ from origin.services import (
     Tasks,
     Transfers,
     Tree,
+    Workers,
+    WorkerTasks,
 )
 from origin.services.audit import Act, acting
 from origin.workers.copy import CopyFile
 from origin.workers.delete import DeleteFile
+from origin.workers.delete_tree import DeleteTree
+from origin.workers.extract import Extractor, Limits
 from origin.workers.import_item import ImportItem
 from origin.workers.notifier import Notifier
 from origin.workers.runner import Runner
@@ -86,6 +93,7 @@ class Origin:
         self._searcher: Searcher | None = None
         self._runner: Runner | None = None
         self._notifier: Notifier | None = None
+        self._extractor: Extractor | None = None
         self._web: web.ServerRunner | None = None
         self._server: OriginServer | None = None
         self._upkeep: asyncio.Task[None] | None = None
@@ -103,6 +111,21 @@ class Origin:
         transfers = Transfers(database, clock, storages, files)
         scans = Scans(database, clock, access, storages, files)
         self._searcher = Searcher(config.catalog)
+        projects = Projects(database, clock, access, storages, jobs)
+        workers = Workers(database, clock, access)
+        worker_tasks = WorkerTasks(
+            database,
+            clock,
+            storages,
+            projects,
+            files,
+            jobs,
+            workers,
+            attempts=config.workers.attempts,
+            patience_ms=int(config.workers.patience * 1000),
+            keep_ms=int(config.workers.keep * 1000),
+        )
+        jobs.register(DeleteTree(database, storages, files))
         jobs.register(DeleteFile(database, storages, files))
         jobs.register(CopyFile(database, clock, storages, files))
         jobs.register(CopyFile(database, clock, storages, files, move=True))
@@ -127,9 +150,24 @@ class Origin:
                 config.rate_limit.per if config.rate_limit else 60.0,
             ),
             tree=Tree(database, access, storages),
-            search=Search(self._searcher, storages, clock),
+            search=Search(self._searcher, access, storages, clock),
             tasks=Tasks(database, clock, access, jobs),
             audit=Audit(database, access),
+            projects=projects,
+            assets=Assets(database, clock, projects, files, jobs),
+            workers=workers,
+            worker_tasks=worker_tasks,
+        )
+        self._extractor = Extractor(
+            clock,
+            storages,
+            jobs,
+            workers,
+            worker_tasks,
+            count=config.jobs.runners,
+            limits=Limits(
+                config.workers.extract_entries, config.workers.extract_bytes, config.workers.extract_ratio
+            ),
         )
         return Runner(
             database,
@@ -153,6 +191,7 @@ class Origin:
             Mount(admin.PREFIX, "admin", admin.handler(services)),
             *(Mount(prefix, "vidispine", files_dialect) for prefix in vidispine.PREFIXES),
             *(Mount(prefix, "nodeum", archive_dialect) for prefix in nodeum.PREFIXES),
+            Mount(ove.PREFIX, "ove", ove.handler(services), slashes=True),
             Mount("/healthz", "system", about),
             Mount("/readyz", "system", about),
             Mount("/metrics", "system", about),
@@ -177,11 +216,15 @@ class Origin:
         self._runner = self._make(self._database)
         await self._first_user()
         await self._open_storages()
+        await self.services.projects.load()
+        await self.services.worker_tasks.recover()
         await self.services.files.hasher.start()
         self.services.scans.start()
         self._notifier = Notifier(self.services.notifications, self.services.jobs)
         self._notifier.start()
         await self._runner.start()
+        if self._extractor is not None:
+            await self._extractor.start()
         self._upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
         self._dispatch = self._mounts()
         addresses = await self._listen()
@@ -216,6 +259,7 @@ class Origin:
             backend = services.storages.backend(storage)
             finished = await services.files.publisher.recover(storage, backend)
             needed = await services.transfers.temporaries(storage) | await services.jobs.temporaries()
+            needed |= await services.worker_tasks.temporaries(storage.n)
             swept = await backend.prepare(needed)
             if finished or swept:
                 log.info("storage %s: %d uploads settled, %d leftovers", storage.name, finished, swept)
@@ -263,6 +307,9 @@ class Origin:
             await asyncio.gather(self._upkeep, return_exceptions=True)
             self._upkeep = None
         if self._runner is not None:
+            if self._extractor is not None:
+                await self._extractor.stop()
+                self._extractor = None
             await self._runner.stop()
             await self.services.scans.stop()
             if self._notifier is not None:
@@ -282,6 +329,7 @@ class Origin:
             await asyncio.sleep(UPKEEP)
             try:
                 await self.services.transfers.expire()
+                await self.services.worker_tasks.keep_up()
                 for storage in self.services.storages.everything():
                     try:
                         await self.services.storages.space(storage)

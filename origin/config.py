@@ -173,6 +173,12 @@ class Auth(Settings, frozen=True):
         choices=("none", "read"),
         help="What a request without credentials may do: read what is public.",
     )
+    login_lifetime: float = setting(
+        "12h",
+        kind=DURATION,
+        ge="1s",
+        help="How long the token that a login gives is good.",
+    )
 
 
 class Cors(Settings, frozen=True):
@@ -204,6 +210,23 @@ class Jobs(Settings, frozen=True):
         help="A job whose runner gave no sign of life for so long is taken up by another.",
     )
     attempts: int = setting(5, kind=WHOLE, ge=1, le=100, help="Then a job whose lease ran out has failed.")
+
+
+class Workers(Settings, frozen=True):
+    """Programs that process assets, and the one built in, which unpacks archives."""
+
+    attempts: int = setting(5, kind=WHOLE, ge=1, le=100, help="Then a task whose lease ran out has failed.")
+    patience: float = setting(
+        "7d", kind=DURATION, ge="1s", help="A task that no worker claimed for so long has failed."
+    )
+    keep: float = setting("2d", kind=DURATION, ge="1s", help="For so long tasks that ended stay listed.")
+    extract_entries: int = setting(
+        100_000, kind=WHOLE, ge=1, le=1_000_000, help="Most entries of an archive."
+    )
+    extract_bytes: int = setting("16G", kind=SIZE, ge=1, help="Most bytes unpacked from one archive.")
+    extract_ratio: int = setting(
+        200, kind=WHOLE, ge=1, help="Most bytes unpacked for each of the archive's, beyond the first 64M."
+    )
 
 
 class Limits(Settings, frozen=True):
@@ -258,6 +281,7 @@ class OriginConfig(Settings, frozen=True):
     cors: tuple[Cors, ...] = sections(Cors, [Cors()])
     rate_limit: RateLimit | None = section(RateLimit, optional=True)
     jobs: Jobs = section(Jobs)
+    workers: Workers = section(Workers)
     limits: Limits = section(Limits)
     log: LogSettings = section(LogSettings)
 

@@ -6,6 +6,7 @@ What may be stored and for how long, in Cache-Control:
                                                     and a strong validator makes asking again cheap
     a manifest              public, max-age=2       live ones change with every segment
     OPEN, or not yet hashed no-cache                it is growing, or was changed behind our back
+    marked as mutable       no-cache                its address stands for what it is now
     not public              private, no-cache
 
 The entity-tag is made of the SHA-256, so equal bytes have equal tags. Bytes that changed on disk
@@ -38,7 +39,7 @@ from origin.domain.model import Caller, File, Storage
 from origin.domain.states import FileState
 from origin.errors import AlreadyExists, Invalid, OriginError
 from origin.services import Services
-from origin.services.files import Content
+from origin.services.files import MUTABLE, Content
 
 PREFIX = "/content"
 PIECE = 256 * 1024
@@ -230,9 +231,9 @@ def _fields(content: Content, media_type: str, modified: int) -> dict[str, str]:
 
 def cache_control(content: Content) -> str:
     """See the head of this file."""
-    if not content.storage.public:
+    if not content.public:
         return "private, no-cache"
-    if content.sha256 is None or content.file.state is FileState.OPEN:
+    if content.sha256 is None or content.file.state is FileState.OPEN or MUTABLE in content.file.metadata:
         return "no-cache"
     manifest = PurePosixPath(content.file.path).suffix.lower() in _MANIFESTS
     return f"public, max-age={2 if manifest else 60}"

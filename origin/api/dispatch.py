@@ -19,14 +19,18 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Mount:
     """prefix: raw path; it fits itself, and whatever continues it after "/" or ";".
 
-    name  of the dialect, for metrics and logs
+    name     of the dialect, for metrics and logs
+    slashes  any number of "/" at the beginning of a path counts as one
     """
 
     prefix: str
     name: str
     handler: Handler
+    slashes: bool = False
 
     def fits(self, path: str) -> bool:
+        if self.slashes and path.startswith("//"):
+            path = "/" + path.lstrip("/")
         if not path.startswith(self.prefix):
             return False
         rest = path[len(self.prefix) :]

@@ -111,6 +111,12 @@ async def at_path(connection: AsyncConnection, storage_n: int, path: str) -> Fil
     return from_row(row) if row else None
 
 
+async def is_doomed(connection: AsyncConnection, storage_n: int, path: str) -> bool:
+    """Whether the bytes at the path, if there are any, are those of a File that waits for its deletion."""
+    query = sa.select(files.c.n).where(files.c.storage_n == storage_n, files.c.path == path, sa.not_(_LIVE))
+    return (await connection.execute(query.limit(1))).first() is not None
+
+
 async def at_paths(connection: AsyncConnection, storage_n: int, wanted: Sequence[str]) -> dict[str, File]:
     """Return the live Files at these paths, at most some hundreds, by path."""
     query = sa.select(files).where(files.c.storage_n == storage_n, files.c.path.in_(wanted), _LIVE)
@@ -135,6 +141,10 @@ async def usage(connection: AsyncConnection, storage_ns: Sequence[int]) -> dict[
         kept = sa.text("SELECT storage_n, files, bytes FROM storage_usage")
         known = {row[0]: Usage(files=row[1], bytes=row[2]) for row in await connection.execute(kept)}
         return {n: known.get(n, Usage(0, 0)) for n in storage_ns}
+    if connection.dialect.name == "sqlite":  # kept by triggers, see entries.py
+        kept = sa.text("SELECT storage_n, files, bytes FROM storage_usage")
+        known = {row[0]: Usage(files=row[1], bytes=row[2]) for row in await connection.execute(kept)}
+        return {n: known.get(n, Usage(0, 0)) for n in storage_ns}
     total = sa.func.sum(sa.case((files.c.size > 0, files.c.size), else_=0))
     query = (
         sa.select(files.c.storage_n, sa.func.count(), sa.func.coalesce(total, 0))
@@ -152,12 +162,18 @@ async def listing(
     page: Page,
     *,
     within: Sequence[int] | None,
+    closed: Sequence[tuple[int, str]] = (),
 ) -> Listing[File]:
     """Return one page. Ties end in the number, ascending, so pages never overlap.
 
     within  numbers of the storages the caller may see; None: all
+    closed  folders, (storage's number, path), whose Files the caller may not see
     """
     conditions = _conditions(connection, wanted, within)
+    conditions += [
+        sa.not_(sa.and_(files.c.storage_n == n, files.c.path > f"{path}/", files.c.path < f"{path}0"))
+        for n, path in closed
+    ]
     order = _order(sort)
     hits = None
     if page.count:

@@ -134,9 +134,10 @@ async def claim(
     return await get(connection, row.n)
 
 
-async def expired(connection: AsyncConnection, now_ms: int) -> list[Job]:
-    """Return jobs whose runner is gone: leased, and the lease is over."""
+async def expired(connection: AsyncConnection, now_ms: int, types: Sequence[str]) -> list[Job]:
+    """Return jobs of these types whose runner is gone: leased, and the lease is over."""
     query = sa.select(jobs).where(
+        jobs.c.type.in_(types),
         jobs.c.state.in_([JobState.STARTED.value, JobState.ABORTED_PENDING.value]),
         jobs.c.lease_until_ms <= now_ms,
     )

@@ -51,9 +51,14 @@ class Plan:
     nothing: bool = False
 
 
-def make_plan(query: SearchQuery, names: Mapping[int, str], hidden: Sequence[int]) -> Plan:
-    """names: storages the caller may see, number → name; hidden: all others, whose entries (by their
-    primary copy) are left out."""
+def make_plan(
+    query: SearchQuery,
+    names: Mapping[int, str],
+    hidden: Sequence[int],
+    closed: Sequence[tuple[int, str]] = (),
+) -> Plan:
+    """names: storages the caller may see, number → name; hidden: all others, and closed: folders on those,
+    (storage's number, path), whose entries (by their primary copy) are left out."""
     plan = Plan(nothing=query.nothing)
     matches: list[str] = []
     for clause in query.clauses:
@@ -63,6 +68,9 @@ def make_plan(query: SearchQuery, names: Mapping[int, str], hidden: Sequence[int
     if hidden:
         marks = ",".join("?" * len(hidden))
         plan.tests.append(Test(f"e.storage_n NOT IN ({marks})", tuple(hidden)))
+    for n, path in closed:
+        within = "NOT (e.storage_n = ? AND e.path > ? AND e.path < ?)"  # "0" follows "/"
+        plan.tests.append(Test(within, (n, f"{path}/", f"{path}0")))
     if matches:
         plan.match = " AND ".join(f"({match})" for match in matches)
         plan.drivers.insert(0, Driver(_BY_WORDS, (plan.match,)))

@@ -112,13 +112,18 @@ class Searcher:
         self._open = []
 
     async def search(
-        self, query: SearchQuery, window: Window, names: Mapping[int, str], hidden: Sequence[int]
+        self,
+        query: SearchQuery,
+        window: Window,
+        names: Mapping[int, str],
+        hidden: Sequence[int],
+        closed: Sequence[tuple[int, str]] = (),
     ) -> Found:
-        """names: storages the caller may see, number → name; hidden: the others.
+        """names: storages the caller may see, number → name; hidden: the others; closed: see `make_plan`.
 
         One consistent read. Raises Unavailable when too many wait, or when it takes too long.
         """
-        return await self._run(functools.partial(_search, query, window, names, hidden))
+        return await self._run(functools.partial(_search, query, window, names, (hidden, closed)))
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._in_line >= WAITING:
@@ -405,10 +410,10 @@ def _search(
     query: SearchQuery,
     window: Window,
     names: Mapping[int, str],
-    hidden: Sequence[int],
+    unseen: tuple[Sequence[int], Sequence[tuple[int, str]]],
     connection: sqlite3.Connection,
 ) -> Found:
-    plan = make_plan(query, names, hidden)
+    plan = make_plan(query, names, *unseen)
     if plan.nothing:
         facets = Facets(0, 0, dict.fromkeys(window.facets, ())) if window.facets else None
         return Found([], 0, window.after, facets)

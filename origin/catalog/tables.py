@@ -249,3 +249,116 @@ task_files = sa.Table(
     sa.Column("result", sa.Text, nullable=False),
     sa.Column("message", sa.Text),
 )
+
+projects = sa.Table(
+    "projects",
+    metadata,
+    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("storage_n", _BIG, sa.ForeignKey("storages.n", ondelete="CASCADE"), nullable=False),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("access", sa.JSON, nullable=False),
+    sa.Column("tags", sa.JSON, nullable=False),
+    sa.Column("fields", sa.JSON, nullable=False),
+    sa.Column("created_ms", _BIG, nullable=False),
+    sa.Column("updated_ms", _BIG, nullable=False),
+    sa.UniqueConstraint("storage_n", "id"),
+)
+
+# `status`, `error`: of the last worker task, once its record is gone. `tasks_after`: number of the last
+# job that no longer counts, because an upload came after it.
+assets = sa.Table(
+    "assets",
+    metadata,
+    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("project_n", _BIG, sa.ForeignKey("projects.n", ondelete="CASCADE"), nullable=False),
+    sa.Column("id", _PATH, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("tags", sa.JSON, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("history", sa.JSON, nullable=False),
+    sa.Column("created_ms", _BIG, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("tasks_after", _BIG, nullable=False),
+    sa.UniqueConstraint("project_n", "id"),
+)
+
+asset_tags = sa.Table(
+    "asset_tags",
+    metadata,
+    sa.Column("asset_n", _BIG, sa.ForeignKey("assets.n", ondelete="CASCADE"), primary_key=True),
+    sa.Column("tag", sa.Text, primary_key=True, index=True),
+)
+
+versions = sa.Table(
+    "versions",
+    metadata,
+    sa.Column("asset_n", _BIG, sa.ForeignKey("assets.n", ondelete="CASCADE"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("created_ms", _BIG, nullable=False),
+    sa.Column("file_n", _BIG),  # what was uploaded
+    sa.Column("index_path", _PATH),
+)
+
+objects = sa.Table(
+    "objects",
+    metadata,
+    sa.Column("project_n", _BIG, sa.ForeignKey("projects.n", ondelete="CASCADE"), primary_key=True),
+    sa.Column("id", _PATH, primary_key=True),
+    sa.Column("file_n", _BIG, nullable=False),
+)
+
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("extensions", sa.JSON, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("parameters", sa.JSON(none_as_null=True)),
+    sa.Column("docs", sa.Text, nullable=False),
+    sa.Column("token_n", _BIG, index=True),
+    sa.Column("seen_ms", _BIG, nullable=False),
+)
+
+# What a worker's job needs beyond its row in `jobs`; it outlives its asset.
+worker_tasks = sa.Table(
+    "worker_tasks",
+    metadata,
+    sa.Column("job_n", _BIG, sa.ForeignKey("jobs.n", ondelete="CASCADE"), primary_key=True),
+    sa.Column("storage_n", _BIG, nullable=False),
+    sa.Column("project_n", _BIG, nullable=False, index=True),
+    sa.Column("project_id", sa.Text, nullable=False),
+    sa.Column("asset_n", _BIG, nullable=False),
+    sa.Column("asset_id", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("file_n", _BIG, nullable=False),
+    sa.Column("filename", sa.Text, nullable=False),
+    sa.Column("extension", sa.Text, nullable=False),
+    sa.Column("worker_type", sa.Text, nullable=False),
+    sa.Column("priority", _BIG, nullable=False),
+    sa.Column("options", sa.JSON, nullable=False),
+    sa.Column("worker", sa.Text, nullable=False),
+    sa.Column("lease_id", sa.Text, nullable=False),
+    sa.Column("progress", sa.Float, nullable=False),
+    sa.Column("queued_ms", _BIG, nullable=False),
+)
+sa.Index("worker_tasks_asset", worker_tasks.c.asset_n, worker_tasks.c.version, worker_tasks.c.job_n)
+sa.Index("worker_tasks_queue", worker_tasks.c.worker_type, worker_tasks.c.priority, worker_tasks.c.job_n)
+
+# What a worker has produced and not yet published: hidden temporary files, and where they will go.
+worker_outputs = sa.Table(
+    "worker_outputs",
+    metadata,
+    sa.Column("job_n", _BIG, sa.ForeignKey("jobs.n", ondelete="CASCADE"), primary_key=True),
+    sa.Column("path", _PATH, primary_key=True),
+    sa.Column("lease_id", sa.Text, nullable=False),
+    sa.Column("storage_n", _BIG, nullable=False),
+    sa.Column("temporary", sa.Text, nullable=False),
+    sa.Column("size", _BIG, nullable=False),
+    sa.Column("sha1", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from origin.config import OriginConfig
 from origin.ports import Clock
 from origin.services.access import Access
+from origin.services.assets import Assets
 from origin.services.audit import Audit
 from origin.services.files import Files
 from origin.services.imports import Imports
@@ -14,6 +15,7 @@ from origin.services.items import Items
 from origin.services.jobs import Jobs
 from origin.services.limits import Limiter
 from origin.services.notifications import Notifications
+from origin.services.projects import Projects
 from origin.services.relocations import Relocations
 from origin.services.scans import Scans
 from origin.services.search import Search
@@ -22,9 +24,12 @@ from origin.services.storages import Storages
 from origin.services.tasks import Tasks
 from origin.services.transfers import Transfers
 from origin.services.tree import Tree
+from origin.services.worker_tasks import WorkerTasks
+from origin.services.workers import Workers
 
 __all__ = [
     "Access",
+    "Assets",
     "Audit",
     "Files",
     "Imports",
@@ -32,6 +37,7 @@ __all__ = [
     "Jobs",
     "Limiter",
     "Notifications",
+    "Projects",
     "Relocations",
     "Scans",
     "Search",
@@ -41,6 +47,8 @@ __all__ = [
     "Tasks",
     "Transfers",
     "Tree",
+    "WorkerTasks",
+    "Workers",
 ]
 
 
@@ -66,3 +74,7 @@ class Services:
     search: Search
     tasks: Tasks
     audit: Audit
+    projects: Projects
+    assets: Assets
+    workers: Workers
+    worker_tasks: WorkerTasks

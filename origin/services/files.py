@@ -19,7 +19,7 @@ from origin.catalog.database import Database, next_number
 from origin.core import paths
 from origin.core.paging import Listing, Page
 from origin.core.query import FileFilter, FileSort
-from origin.domain.model import Caller, File, Job, Storage, number_of
+from origin.domain.model import ANONYMOUS, Caller, File, Job, Storage, number_of
 from origin.domain.rights import Verb
 from origin.domain.states import FileState, Priority
 from origin.errors import (
@@ -41,6 +41,8 @@ from origin.services.publishing import Publisher, With
 from origin.services.storages import Storages
 
 DELETE_FILE = "DELETE_FILE"
+MUTABLE = "mutable"
+"""Metadata of a File that is expected to change: nobody may serve it from memory without asking."""
 _KEPT = 4096  # rows remembered between two writes
 
 
@@ -51,6 +53,7 @@ class Content:
     size, mtime_ns  of the open bytes
     sha256          of exactly these bytes; None while they are not (yet) known to the catalog
     etag            strong entity-tag, quoted
+    public          may be read without credentials
     """
 
     file: File
@@ -60,6 +63,7 @@ class Content:
     mtime_ns: int
     sha256: str | None
     etag: str
+    public: bool = True
 
 
 class Files:
@@ -102,19 +106,19 @@ class Files:
             storage = await self._storages.roomiest(caller)
         else:
             storage = await self._storages.get(caller, storage_id)
-        self._access.require(caller, Verb.WRITE, self._access.thing(storage))
+        normal = None if path is None else normal_path(path)
+        self._access.require(caller, Verb.WRITE, self._access.thing(storage, normal))
         self._storages.require_writable(storage)
-        if path is not None:
-            normal = normal_path(path)
-            if not replace:
-                async with self._database.read() as connection:
-                    old = await rows.at_path(connection, storage.n, normal)
-                if old is not None:
-                    raise AlreadyExists(storage.id, old.id, normal)
-        await self._check_length(storage, declared_length)
+        if normal is not None and not replace:
+            async with self._database.read() as connection:
+                old = await rows.at_path(connection, storage.n, normal)
+            if old is not None:
+                raise AlreadyExists(storage.id, old.id, normal)
+        await self.check_length(storage, declared_length)
         return storage
 
-    async def _check_length(self, storage: Storage, declared_length: int | None) -> None:
+    async def check_length(self, storage: Storage, declared_length: int | None) -> None:
+        """Raise TooLarge or NoRoom for a body of so many bytes; None: not known yet."""
         if declared_length is None:
             return
         if self._max_upload is not None and declared_length > self._max_upload:
@@ -166,6 +170,41 @@ class Files:
                 file = old or await self._fresh(storage, normal, state, number)
                 file = _with(file, state, metadata)
                 return await self.publisher.publish(file, old, writer, digests, overwrite=replace, also=also)
+
+    @contextlib.asynccontextmanager
+    async def receive(
+        self,
+        storage: Storage,
+        body: AsyncIterator[bytes],
+        *,
+        declared_length: int | None = None,
+        sha256: str | None = None,
+    ) -> AsyncIterator[tuple[Writer, Digests]]:
+        """Bytes whose path is decided once they are here: `place` them inside the block, or they are gone.
+
+        Rights, and what `check_upload` raises, were asked before. Raises as `upload`.
+        """
+        async with self._taken_in(storage, body, declared_length, sha256) as received:
+            yield received
+
+    async def place(
+        self,
+        storage: Storage,
+        path: str,
+        received: tuple[Writer, Digests],
+        *,
+        metadata: Mapping[str, str] | None = None,
+        also: With | None = None,
+    ) -> File:
+        """Make received bytes a new File at a path of normal form. Raises AlreadyExists, Conflict."""
+        async with self.locks.hold((storage.n, path)):
+            async with self._database.read() as connection:
+                old = await rows.at_path(connection, storage.n, path)
+                doomed = await rows.is_doomed(connection, storage.n, path)
+            if old is not None:
+                raise AlreadyExists(storage.id, old.id, path)
+            file = _with(await self._fresh(storage, path, FileState.CLOSED, None), FileState.CLOSED, metadata)
+            return await self.publisher.publish(file, None, *received, overwrite=doomed, also=also)
 
     async def take_over(
         self, storage: Storage, path: str, writer: Writer, *, state: FileState, also: With | None = None
@@ -268,6 +307,8 @@ class Files:
         async with self._database.read() as connection:
             found = await rows.with_path(connection, normal)
         found = [file for file in found if visible is None or file.storage_n in visible]
+        if len(found) > 1:  # what others keep to themselves makes nothing ambiguous
+            found = [file for file in found if self._may_read(caller, file)] or found[:1]
         if not found:
             raise NotFound("File", path)
         if len(found) > 1:
@@ -290,6 +331,10 @@ class Files:
             self._known.popitem(last=False)
         return file
 
+    def _may_read(self, caller: Caller, file: File) -> bool:
+        storage = self._storages.known(file.storage_n)
+        return self._access.may(caller, Verb.READ, self._access.thing(storage, file))
+
     def _readable(self, caller: Caller, file: File) -> File:
         storage = self._storages.known(file.storage_n)
         self._access.require(caller, Verb.READ, self._access.thing(storage, file))
@@ -306,7 +351,12 @@ class Files:
         """One page of the Files the caller may read; sorted by id unless said."""
         async with self._database.read() as connection:
             return await rows.listing(
-                connection, wanted, sort, page or Page(), within=self._storages.visible(caller)
+                connection,
+                wanted,
+                sort,
+                page or Page(),
+                within=self._storages.visible(caller),
+                closed=self._access.closed_to(caller),
             )
 
     async def open(self, file: File) -> Content:
@@ -339,7 +389,8 @@ class Files:
             if file.state is not FileState.OPEN:  # what still grows is hashed once it is closed
                 self.hasher.add(file.n)
             digest, tag = None, f"u-{file.n:x}-{stat.size:x}-{stat.mtime_ns:x}"
-        return Content(file, storage, reader, stat.size, stat.mtime_ns, digest, f'"{tag}"')
+        public = self._access.may(ANONYMOUS, Verb.READ, self._access.thing(storage, file))
+        return Content(file, storage, reader, stat.size, stat.mtime_ns, digest, f'"{tag}"', public)
 
     # --- entities ---------------------------------------------------------------------------------
 
@@ -359,8 +410,8 @@ class Files:
         create_only  AlreadyExists when the path is taken; False: that entity's state is updated
         """
         storage = await self._storages.get(caller, storage_id)
-        self._access.require(caller, Verb.WRITE, self._access.thing(storage))
         normal = normal_path(path)
+        self._access.require(caller, Verb.WRITE, self._access.thing(storage, normal))
         async with self.locks.hold((storage.n, normal)):
             async with self._database.read() as connection:
                 old = await rows.at_path(connection, storage.n, normal)
@@ -455,8 +506,8 @@ class Files:
         storage = self._storages.known(old.storage_n)
         if storage_id is not None:
             storage = await self._storages.get(caller, storage_id)
-        self._access.require(caller, Verb.WRITE, self._access.thing(storage))
         normal = normal_path(path)
+        self._access.require(caller, Verb.WRITE, self._access.thing(storage, normal))
         state = state or old.state
         if (storage.n, normal) == (old.storage_n, old.path):
             return await self.set_state(caller, file_id, state)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -83,16 +83,25 @@ class Renewable(Protocol):
         ...
 
 
+Dropped = Callable[[AsyncConnection, Job], Awaitable[None]]
+"""Called with a job that was aborted, in the same transaction, to throw away what it had made."""
+
+
 class Jobs:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
         self._tasks: dict[str, Task] = {}
+        self._elsewhere: dict[str, Dropped] = {}
         self.wake = asyncio.Event()  # set when a job may have become due
         self._changed = asyncio.Condition()
 
     def register(self, task: Task) -> None:
         self._tasks[task.type] = task
+
+    def register_elsewhere(self, type: str, dropped: Dropped) -> None:
+        """A kind of job that no runner takes: who carries it out asks, and is told that it was aborted."""
+        self._elsewhere[type] = dropped
 
     def task(self, type: str) -> Task:
         return self._tasks[type]
@@ -215,7 +224,11 @@ class Jobs:
                 return job
             if reason:
                 job = replace(job, data={**job.data, "abortReason": reason})
-            if job.state is JobState.STARTED:
+            if job.type in self._elsewhere:
+                job = replace(job, state=JobState.ABORTED, finished_ms=self._clock.now_ms())
+                job = replace(job, lease_owner=None, lease_until_ms=None)
+                await self._elsewhere[job.type](connection, job)
+            elif job.state is JobState.STARTED:
                 job = replace(job, state=JobState.ABORTED_PENDING)
             else:
                 job = replace(job, state=JobState.ABORTED, finished_ms=self._clock.now_ms())
@@ -229,6 +242,8 @@ class Jobs:
         """Make a new job with the same input."""
         async with self._database.write() as connection:
             old = await self._own(connection, caller, id)
+            if old.type in self._elsewhere:
+                raise Conflict("a job of this kind is reset where it was made", context="job", id=id)
             task: object = self._tasks.get(old.type)
             input, data = old.input, old.data
             if isinstance(task, Renewable):

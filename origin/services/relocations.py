@@ -69,12 +69,12 @@ class Relocations:
         """
         source = self._storages.known(file.storage_n)
         target = await self._storages.get(caller, wanted.target_id)
-        self._access.require(caller, Verb.WRITE, self._access.thing(target))
+        path = self._path(file, wanted)
+        self._access.require(caller, Verb.WRITE, self._access.thing(target, path or file.path))
         self._storages.require_writable(target)
         if wanted.move:
             self._access.require(caller, Verb.WRITE, self._access.thing(source, file))
             self._storages.require_writable(source)
-        path = self._path(file, wanted)
         if path is not None and (target.n, path) == (source.n, file.path):
             raise Invalid("filename", "the file cannot be copied onto itself", path)
         if path is None and wanted.move and target.n == source.n:

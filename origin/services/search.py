@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from origin.catalog.searching import COUNTED, Entry, Location, Searcher, Window
 from origin.core.marks import decode_mark, encode_mark
 from origin.core.search import Facets, Field, SearchQuery
 from origin.domain.model import Caller, Storage
 from origin.ports import Clock
+from origin.services.access import Access
 from origin.services.storages import Storages
 
 __all__ = ["Entry", "Location", "Result", "Search"]
@@ -31,7 +32,8 @@ class Result:
 
 
 class Search:
-    def __init__(self, searcher: Searcher, storages: Storages, clock: Clock) -> None:
+    def __init__(self, searcher: Searcher, access: Access, storages: Storages, clock: Clock) -> None:
+        self._access = access
         self._searcher = searcher
         self._storages = storages
         self._clock = clock
@@ -64,6 +66,17 @@ class Search:
             now_ms=self._clock.now_ms(),
         )
         names = {n: storage.name for n, storage in seen.items()}
-        found = await self._searcher.search(query, window, names, hidden)
+        closed = self._access.closed_to(caller)
+        found = await self._searcher.search(query, window, names, hidden, closed)
         at = mark if not found.entries or found.last is None else encode_mark(query, found.last)
+        if closed:
+            found = replace(found, entries=[_without(entry, set(closed)) for entry in found.entries])
         return Result(found.entries, found.count, at, found.facets, seen)
+
+
+def _without(entry: Entry, closed: set[tuple[int, str]]) -> Entry:
+    """Leave out the copies that lie in closed folders."""
+    kept = [
+        place for place in entry.locations if (place.storage_n, place.path.partition("/")[0]) not in closed
+    ]
+    return replace(entry, locations=tuple(kept))

@@ -58,7 +58,7 @@ class Runner:
     async def start(self) -> None:
         """Take back what a former run of this service left leased, then begin."""
         async with self._database.write() as connection:
-            for job in await rows.expired(connection, 2**62):
+            for job in await rows.expired(connection, 2**62, self._jobs.types):
                 if (job.lease_owner or "").startswith(self._prefix):
                     await self._give_back(connection, job)
         self._tasks = [asyncio.create_task(self._loop(i), name=f"runner-{i}") for i in range(self._count)]
@@ -90,10 +90,10 @@ class Runner:
     async def _claim(self, owner: str) -> Job | None:
         now = self._clock.now_ms()
         async with self._database.read() as connection:
-            expired = await rows.expired(connection, now)
+            expired = await rows.expired(connection, now, self._jobs.types)
         if expired:
             async with self._database.write() as connection:
-                for job in await rows.expired(connection, now):
+                for job in await rows.expired(connection, now, self._jobs.types):
                     await self._give_back(connection, job)
         async with self._database.write() as connection:
             return await rows.claim(connection, owner, self._jobs.types, now, self._lease_ms)

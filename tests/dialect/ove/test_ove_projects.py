@@ -1,0 +1,270 @@
+"""Stores and projects: lists, making, records, deletion, and who may see what."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.support.ove import EDGE, MEMBER, READER, STRANGER, Client
+
+TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+
+
+async def test_stores_are_listed_by_name_in_the_order_they_were_made(client: Client) -> None:
+    assert await client.ok("GET", "/api/list") == ["media", "archive", "secret"]
+
+
+@pytest.mark.parametrize("lead", ["//", "///"])
+async def test_any_number_of_leading_slashes_counts_as_one(client: Client, lead: str) -> None:
+    assert (
+        await client.service.exchange(
+            f"GET {lead}api/list HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+        )
+    ).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_project_is_made_listed_and_its_id_is_taken_then(client: Client) -> None:
+    made = await client.ok("POST", "/api/media/create", {"id": "films", "name": "Ours", "groups": ["public"]})
+    assert made == {"Project": "films"}
+    again = {"id": "films", "name": "x", "groups": ["public"]}
+    assert await client.refused("POST", "/api/media/create", again) == (409, "Project already in use")
+    (listed,) = await client.ok("GET", "/api/media/list")
+    assert listed | {"creationDate": ""} == {"id": "films", "name": "Ours", "creationDate": ""}
+    assert TIME.fullmatch(listed["creationDate"])
+    assert await client.ok("GET", "/api/archive/list") == []
+
+
+@pytest.mark.parametrize(
+    ("value", "title"),
+    [
+        ({"name": "x", "groups": []}, "Missing id"),
+        ({"id": "", "groups": []}, "Missing id"),
+        ({"id": "films"}, "Missing groups"),
+        ({"id": 7, "groups": []}, "Invalid data"),
+        ({"id": "films", "groups": "public"}, "Invalid data"),
+        ({"id": "films", "groups": [1]}, "Invalid data"),
+        *[
+            ({"id": id, "groups": []}, "Invalid name")
+            for id in ("ab", "Films", "a..b", "-ab", "ab-", "list", "create", "10.0.0.1", "a" * 64, "a/b")
+        ],
+    ],
+    ids=str,
+)
+async def test_a_project_that_cannot_be_is_refused_with_the_title_that_says_why(
+    client: Client, value: dict[str, object], title: str
+) -> None:
+    assert await client.refused("POST", "/api/media/create", value) == (400, title)
+    assert await client.ok("GET", "/api/media/list") == []
+
+
+async def test_unknown_store_and_project_are_400_and_to_head_404(films: Client) -> None:
+    assert await films.refused("GET", "/api/nowhere/list") == (400, "Store not found")
+    assert await films.refused("GET", "/api/nowhere/films/list") == (400, "Store not found")
+    assert await films.refused("GET", "/api/media/none/list") == (400, "Project not found")
+    assert await films.refused("GET", "/api/media/none/meta/a") == (400, "Project not found")
+    assert await films.refused("HEAD", "/api/media/none/meta/a") == (404, "")
+    assert await films.refused("HEAD", "/api/nowhere/films/meta/a") == (404, "")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/api", "/api/", "/api/list/", "/api/media/list/", "/api/user", "/api/user/x", "/api/workers/status",
+     "/api/media/films/version", "/api/media//list", "/api/media/films/meta/%FF", "/api/list/list"],
+)  # fmt: skip
+async def test_what_is_no_route_is_404_in_the_shape_of_the_dialect(films: Client, target: str) -> None:
+    assert await films.refused("GET", target) == (404, "Not found")
+
+
+async def test_a_wrong_method_is_405_and_told_the_right_ones(films: Client) -> None:
+    answer = await films("PUT", "/api/media/films/meta/a")
+    assert (answer.status, answer.json["title"]) == (405, "Method not allowed")
+    assert answer.headers["Allow"] == "GET, HEAD, POST, DELETE, OPTIONS"
+
+
+async def test_options_needs_no_credentials_and_says_what_may_be_sent(films: Client) -> None:
+    answer = await films("OPTIONS", "/api/media/films/object/x", user=None)
+    assert (answer.status, answer.body) == (204, b"")
+    assert answer.headers["Access-Control-Allow-Methods"] == "GET, HEAD, POST, PUT, DELETE, OPTIONS"
+    for name in ("Authorization", "AUTH_TOKEN", "AUTH-TOKEN", "Content-Type", "Content-Disposition"):
+        assert name in answer.headers["Access-Control-Allow-Headers"]
+    assert answer.headers["Access-Control-Max-Age"] == "86400"
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+async def test_a_record_has_every_key_and_keeps_what_is_not_sent(films: Client) -> None:
+    first = await films.ok("GET", "/api/media/films/projectMeta")
+    assert list(first)[:10] == [
+        "id", "creationDate", "updateDate", "url", "hasProject", "projectType", "access", "read_access",
+        "write_access", "name",
+    ]  # fmt: skip
+    assert (first["url"], first["hasProject"], first["projectType"]) == ("", False, "none")
+    sent = {"description": "d", "tags": ["a", "b", "a"], "controller": True, "authors": ["x"], "unknown": 1}
+    second = await films.ok("POST", "/api/media/films/projectMeta", sent)
+    changed = {"description": "d", "tags": ["a", "b"], "controller": True, "authors": ["x"]}
+    assert second == {**first, **changed, "projectType": "controller", "updateDate": second["updateDate"]}
+    third = await films.ok("POST", "/api/media/films/projectMeta", {"name": "New"})
+    assert third["description"] == "d" and third["name"] == "New"
+    assert await films.ok("GET", "/api/media/list?metadata=TRUE&filterByTag=b") == [third]
+    assert await films.ok("GET", "/api/media/list?filterByTag=B") == []
+    for bad in ({"tags": "a"}, {"controller": "yes"}, {"authors": 1}, {"name": []}):
+        refused = await films.refused("POST", "/api/media/films/projectMeta", bad)
+        assert refused == (400, "Invalid data")
+    assert await films.refused("GET", "/api/media/list?metadata=maybe") == (400, "Invalid parameter")
+
+
+async def test_a_project_with_an_object_of_sections_is_a_launcher(films: Client) -> None:
+    await films.ok("POST", "/api/media/films/object/project", {"Sections": [1]})
+    record = await films.ok("GET", "/api/media/films/projectMeta")
+    assert (record["hasProject"], record["projectType"]) == (True, "launcher")
+    assert record["url"] == f"{EDGE}/media/films/project.json"
+
+
+# --- deletion -------------------------------------------------------------------------------------
+
+
+async def test_only_an_empty_project_is_deleted_unless_forced_and_then_all_goes(films: Client) -> None:
+    await films.upload("clip", "a.mp4", b"bytes")
+    await films.ok("POST", "/api/media/films/object/o", {"a": 1})
+    assert await films.refused("DELETE", "/api/media/films") == (409, "Project not empty")
+    assert await films.ok("DELETE", "/api/media/films?force=true") == {"Status": "OK"}
+    assert (await films("GET", "/content/media/films/clip/1/a.mp4")).status == 404
+    assert await films.refused("GET", "/api/media/films/list") == (400, "Project not found")
+    await films.jobs_done()
+    assert films.service.on_disk() == {}
+    await films.project()
+    assert await films.ok("GET", "/api/media/films/list") == {"Assets": []}
+    assert await films.ok("DELETE", "/api/media/films") == {"Status": "OK"}
+
+
+async def test_files_that_lie_there_already_are_no_obstacle_to_a_project_but_to_its_deletion(
+    client: Client,
+) -> None:
+    await client.service.put("media/films/loose/x.bin", b"x")
+    await client.project()
+    assert await client.ok("GET", "/api/media/films/list") == {"Assets": []}
+    assert await client.ok("GET", "/api/media/films/list?includeEmpty=true") == {"Assets": ["loose"]}
+    assert await client.refused("DELETE", "/api/media/films") == (409, "Project not empty")
+
+
+# --- who may what ---------------------------------------------------------------------------------
+
+
+async def test_groups_open_a_project_to_their_members_in_every_dialect(client: Client) -> None:
+    await client.add_users()
+    made = {"id": "team-only", "groups": ["team"]}
+    assert await client.refused("POST", "/api/media/create", made, user=STRANGER) == (403, "Access denied")
+    assert await client.refused("POST", "/api/media/create", made, user=READER) == (403, "Access denied")
+    assert await client.ok("POST", "/api/media/create", made, user=MEMBER) == {"Project": "team-only"}
+    upload = "/api/media/team-only/upload/a?filename=x.bin&create=true"
+    assert await client.refused("POST", upload, body=b"x", user=STRANGER) == (403, "Access denied")
+    assert await client.refused("POST", upload, body=b"x", user=READER) == (403, "Access denied")
+    file = (await client("POST", upload, body=b"x", user=MEMBER)).headers["X-File-Id"]
+    assert await client.ok("GET", "/api/media/team-only/list", user=READER) == {"Assets": ["a"]}
+    assert await client.ok("GET", "/api/media/list", user=STRANGER) == []
+    for target in ("/content/media/team-only/a/1/x.bin", f"/content/{file}", f"/API/storage/file/{file}"):
+        assert (await client("GET", target, user=READER)).status == 200
+        assert (await client("GET", target, user=STRANGER)).status == 403
+        assert (await client("GET", target, user=None)).status == 401
+    assert (await client("PUT", "/content/media/team-only/y", body=b"", user=STRANGER)).status == 403
+    listed = await client("GET", "/API/storage/file", user=STRANGER, Accept="application/json")
+    assert file not in listed.body.decode()
+    found = await client("GET", "/api/catalog/search?q=x.bin", user=STRANGER)
+    assert found.json["count"] == 0
+    content = await client("GET", "/content/media/team-only/a/1/x.bin", user=READER)
+    assert content.headers["Cache-Control"] == "private, no-cache"
+
+
+async def test_only_administrators_change_the_groups(client: Client) -> None:
+    await client.add_users()
+    await client.project(groups=("team",))
+    target = "/api/media/films/projectAccessMeta"
+    assert await client.refused("POST", target, {"groups": []}, user=MEMBER) == (403, "Access denied")
+    assert await client.ok("GET", target, user=READER) == {"groups": ["team"]}
+    assert await client.ok("POST", target, {"groups": ["x", "public"]}) == {"groups": ["x", "public"]}
+    assert await client.refused("POST", target, {}) == (400, "Invalid data")
+    assert await client.ok("GET", "/api/media/films/list", user=None) == {"Assets": []}
+
+
+async def test_without_credentials_only_what_is_public_shows_and_all_else_is_401(films: Client) -> None:
+    await films.project("hidden", ())
+    await films.ok("POST", "/api/secret/create", {"id": "inside", "groups": ["public"]})
+    assert await films.ok("GET", "/api/list", user=None) == ["media"]
+    assert [p["id"] for p in await films.ok("GET", "/api/media/list", user=None)] == ["films"]
+    for method, target in (
+        ("GET", "/api/archive/list"),
+        ("GET", "/api/nowhere/list"),
+        ("GET", "/api/media/hidden/list"),
+        ("GET", "/api/media/none/list"),
+        ("GET", "/api/secret/inside/list"),
+        ("GET", "/api/workers"),
+        ("GET", "/api/workers/queue"),
+        ("DELETE", "/api/media/films"),
+        ("HEAD", "/api/media/hidden/meta/x"),
+    ):
+        assert (await films.refused(method, target, user=None))[0] == 401, target
+    assert await films.refused("GET", "/api/media/films/meta/none", user=None) == (400, "Asset not found")
+    refused = await films("POST", "/api/media/films/create", {"name": "a"}, user=None)
+    assert (refused.status, refused.json["title"]) == (401, "Access token required")
+    assert "Basic" in refused.headers["WWW-Authenticate"] and "Bearer" in refused.headers["WWW-Authenticate"]
+
+
+# --- credentials ----------------------------------------------------------------------------------
+
+
+async def test_a_login_token_is_good_in_every_place_and_a_bad_one_is_401_also_for_public_things(
+    films: Client,
+) -> None:
+    sent = {"user": "admin", "password": "p@55w0rd"}
+    token = (await films.ok("POST", "/api/auth", sent, user=None))["token"]
+    target = "/api/media/films/meta/none"
+    for value, title in ((token, "Asset not found"), ("bad", "Access token required")):
+        for fields in ({"AUTH_TOKEN": value}, {"AUTH-TOKEN": value}, {"Cookie": f"AUTH_TOKEN={value}"},
+                       {"Authorization": f"Bearer {value}"}):  # fmt: skip
+            answer = await films.service("GET", target, headers=fields, user=None)
+            assert answer.json["title"] == title, fields
+        answer = await films.service("GET", f"{target}?AUTH_TOKEN={value}", user=None)
+        assert answer.json["title"] == title
+    both = {"Authorization": "Bearer bad", "AUTH_TOKEN": token}
+    assert (await films.service("GET", target, headers=both, user=None)).status == 401
+
+
+async def test_a_wrong_password_gives_no_token(client: Client) -> None:
+    answer = await client("POST", "/api/auth", {"user": "admin", "password": "x"}, user=None)
+    assert answer.status == 401
+    assert answer.json["token"] is None and answer.json["title"] == "Invalid credentials"
+    assert await client.refused("POST", "/api/auth", {"user": "x"}, user=None) == (400, "Missing password")
+    assert await client.refused("POST", "/api/auth", {"password": "x"}, user=None) == (400, "Missing user")
+
+
+async def test_a_token_reaches_no_farther_than_its_scopes(films: Client) -> None:
+    admin = await films.service.admin()
+    _, token = await films.service.services.access.create_token(admin, "t", ["assets/index"])
+    assert await films.ok("GET", "/api/media/films/list", token=token) == {"Assets": []}
+    for method, target in (
+        ("GET", "/api/list"),
+        ("HEAD", "/api/media/films/meta/x"),
+        ("GET", "/api/workers"),
+    ):
+        assert (await films.refused(method, target, token=token))[0] == 403
+    assert (await films.refused("POST", "/api/workers", {}, token=token))[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "expected"),
+    [
+        (b"{}", "text/plain", (415, "Unsupported media type")),
+        (b"{", "application/json", (400, "Invalid JSON")),
+        (b"\xff", "application/json", (400, "Invalid JSON")),
+        (b"[" * 100_000, "application/json", (400, "Invalid JSON")),
+        (b"[]", "application/json; charset=utf-8", (400, "Invalid data")),
+        (b"", "application/json", (400, "Invalid JSON")),
+    ],
+)
+async def test_a_body_that_is_no_document_is_refused(
+    films: Client, body: bytes, kind: str, expected: tuple[int, str]
+) -> None:
+    target = "/api/media/films/create"
+    assert await films.refused("POST", target, body=body, Content_Type=kind) == expected
