@@ -8,6 +8,7 @@ that leaves ends nothing.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -62,6 +63,7 @@ class Edge:
     def __init__(self, means: Means, *, negative_ttl: float, stale_if_error: float) -> None:
         self._means = means
         self._serving = Serving(means)
+        self._closed = False
         self._negative_ttl = negative_ttl
         self._stale_if_error = stale_if_error
         self._slots = Slots(means.max_fetches, means.max_waiting, means.observer)
@@ -104,7 +106,8 @@ class Edge:
                     decision = decide(request, known, node_id=self._means.node_id)
                     return await self._carry_out[decision](request, stored)
                 except (FetchCancelled, DecideAnew):
-                    continue
+                    if self._closed:
+                        raise FetchCancelled("the node stops") from None
             raise Overloaded("the asset was purged again and again while it was asked for")
         except EdgeError as error:
             return Answer(0, error=error)
@@ -162,7 +165,8 @@ class Edge:
         self._means.observer.negatives(len(self._negatives))
 
     async def close(self) -> None:
-        """Cancel all fetches; what they have is kept for the next start."""
+        """Cancel all fetches; what they have is kept for the next start. None is begun any more."""
+        self._closed = True
         fetches = list(self._tasks)
         for fetch in fetches:
             fetch.cancel()
@@ -250,10 +254,11 @@ class Edge:
     async def _hit_then_revalidate(self, request: AssetRequest, stored: StoredResponse | None) -> Answer:
         """`stale-while-revalidate`. HEAD starts no fetch: it has a look-up do it."""
         self._means.observer.stale_served("revalidating")
-        if request.method == "HEAD":
-            self._lookups.start(request, stored)
-        else:
-            self._join_or_start(request, stored, wants_handover=False)
+        with contextlib.suppress(FetchCancelled):
+            if request.method == "HEAD":
+                self._lookups.start(request, stored)
+            else:
+                self._join_or_start(request, stored, wants_handover=False)
         return await self._hit(request, stored)
 
     async def _fetch(self, request: AssetRequest, stored: StoredResponse | None) -> Answer:
@@ -414,6 +419,9 @@ class Edge:
     def _join_or_start(
         self, request: AssetRequest, stored: StoredResponse | None, *, wants_handover: bool = True
     ) -> tuple[Fetch, bool]:
+        if self._closed:
+            raise FetchCancelled("the node stops")
+
         def make() -> Fetch:
             relay = stored is None or not self._may_serve_stale(stored, request.now, None)
             fetch = Fetch(

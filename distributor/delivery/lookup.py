@@ -54,6 +54,7 @@ class LookUps:
         self._means = means
         self._backoff = backoff
         self._remember = remember
+        self._closed = False
         self._under_way: dict[str, asyncio.Task[Look]] = {}
         self._tasks: set[asyncio.Task[Look]] = set()
         self._memory: Memory[Look] = Memory()
@@ -77,7 +78,9 @@ class LookUps:
         return task.result()
 
     def start(self, request: AssetRequest, stored: StoredResponse | None) -> asyncio.Task[Look]:
-        """The look-up under way, or a new one."""
+        """The look-up under way, or a new one. Raises FetchCancelled when the node stops."""
+        if self._closed:
+            raise FetchCancelled("the node stops")
         key = self._key(request)
         task = self._under_way.get(key)
         if task is None:
@@ -122,7 +125,8 @@ class LookUps:
         self._under_way.clear()
 
     async def close(self) -> None:
-        """End the look-ups under way."""
+        """End the look-ups under way; none is begun any more."""
+        self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -229,3 +229,22 @@ async def test_restart_of_the_node_while_clients_read_ends_them_unclean(make_ben
         await bench.edge.close()
         got = await finish(answer)
         assert got.error is not None and len(got.body) < N
+
+
+async def test_edge_that_is_closed_begins_nothing_and_still_serves_what_it_has(make_bench: MakeBench) -> None:
+    async with make_bench() as bench:
+        control = [("Cache-Control", "max-age=10, stale-while-revalidate=100")]
+        bench.source.add("a", N, headers=control, date=False)
+        bench.source.add("b", N)
+        await bench.fill("a")
+        gate = asyncio.Event()
+        bench.source.fault("b", Fault(gate=gate), on=1)
+        waiting = asyncio.create_task(bench.get("b"))
+        await bench.source.until(lambda: bench.source.count("b") == 1)
+        await bench.edge.close()
+        assert type((await waiting).error).__name__ == "FetchCancelled"
+        assert type((await bench.get("b")).error).__name__ == "FetchCancelled"
+        bench.clock.advance(60)
+        assert (await bench.get("a")).cache == "hit"
+        assert bench.edge.fetches_in_flight == 0
+        assert (bench.source.count("a"), bench.source.count("b")) == (1, 1)
