@@ -12,6 +12,7 @@ import msgspec
 import yaml
 from aiohttp import web
 
+from origin.api.described import described
 from origin.api.nodeum.calls import Answer, Call, Route, etag_of, none_match
 from origin.api.nodeum.openapi import document
 
@@ -20,7 +21,7 @@ _made: dict[int, dict[str, Any]] = {}
 
 def _document(routes: Sequence[Route]) -> dict[str, Any]:
     """Made once: the routes never change."""
-    return _made.setdefault(id(routes), document(routes))
+    return _made.setdefault(id(routes), document(routes, described()))
 
 
 async def version(call: Call) -> Answer:

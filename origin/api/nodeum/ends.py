@@ -84,7 +84,8 @@ async def _find_path(call: Call, kind: str, name: str, path: str) -> End:
     except PathError as error:
         raise invalid(name, str(error), value=path) from error
     if kind == SOURCE:
-        await call.services.tree.at(storage, rest, call.caller)  # it must be there; a folder to copy to need not
+        # It must be there; a folder to copy to need not.
+        await call.services.tree.at(storage, rest, call.caller)
     return End(storage.n, rest)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from origin.api.described import Described
 from origin.api.nodeum.calls import PUBLIC_CONTROLLERS, Route
 from origin.api.nodeum.schemas import SCHEMAS, reference
 
@@ -42,11 +43,13 @@ _PAGE_HEADERS = {
 }
 
 
-def document(routes: Iterable[Route]) -> dict[str, Any]:
-    """Return the document as plain values."""
+def document(routes: Iterable[Route], others: Iterable[Described] = ()) -> dict[str, Any]:
+    """Return the document as plain values. others: what further dialects answer."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    for other in others:
+        paths.setdefault(other.path, {})[other.method.lower()] = _other(other)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -101,12 +104,34 @@ def _operation(route: Route) -> dict[str, Any]:
     return operation
 
 
-def _parameters(route: Route) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
+def _other(other: Described) -> dict[str, Any]:
+    """Bodies and answers are those of the dialect's own contract."""
+    scope = f" API Key Scope: {other.scope.replace('/', ' / ')}" if other.scope else ""
+    operation: dict[str, Any] = {
+        "operationId": other.operation,
+        "summary": other.summary,
+        "description": f"{other.summary}.{scope}",
+        "tags": [other.dialect],
+        "parameters": _path_parameters(other.path),
+        "responses": {"default": {"description": "As the contract of the dialect says"}},
+    }
+    if other.scope is not None:
+        operation["x-scope"] = other.scope
+    if other.open_to_all:
+        operation["security"] = [{}, *_SECURITY]
+    return operation
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    return [
         {"name": part[1:-1], "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-        for part in route.path.split("/")
+        for part in path.split("/")
         if part.startswith("{")
     ]
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    found = _path_parameters(route.path)
     for parameter in route.parameters:
         described = {"name": parameter.name, "in": "query", "description": parameter.description}
         found.append({**described, "required": parameter.required, "schema": dict(parameter.schema)})
