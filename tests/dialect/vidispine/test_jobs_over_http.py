@@ -82,6 +82,16 @@ async def test_a_copy_within_a_storage_chooses_another_name(client: Client) -> N
     assert await names(client, "VX-1") == ["a", "a_1"]
 
 
+async def test_the_original_filename_is_used_in_the_sources_folder(client: Client) -> None:
+    await client.upload("d/VX-stored.mov", b"1", label="1")
+    target = "/API/file/{1}/import?filename=Holiday.mov"
+    await client.job((await client("POST", target)).json["jobId"])
+    await finished(client, f"{COPY}?useOriginalFilename=true&timeRequirement=60")
+    assert await names(client) == ["d/Holiday.mov"]
+    fields = (await client("GET", "/API/storage/VX-2/file/path/d%2FHoliday.mov")).json["metadata"]["field"]
+    assert {"key": "timeRequirement", "value": "60"} in fields
+
+
 async def test_a_given_filename_that_is_taken_makes_the_job_fail(client: Client, tmp_path: Path) -> None:
     await client.upload("a", b"1", label="1")
     await client.create("entity", storage="VX-2")
