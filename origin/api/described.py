@@ -4,9 +4,10 @@ read from their tables, so that it cannot say what is not so. Their contracts de
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from origin.api.ove.table import ROUTES as OVE_ROUTES
 from origin.api.vidispine.files import FileEndpoints
 from origin.api.vidispine.signing import Signer
 from origin.api.vidispine.table import Routes
@@ -100,11 +101,22 @@ def _vidispine() -> Iterable[Described]:
         sample = re.sub(r"\{(\w+)\}", lambda name: _SAMPLES.get(name[1], "VX-1"), path)
         for method, endpoint in routes.find(read_target(sample)).methods.items():
             scope = endpoint.scopes[0] if endpoint.scopes else None
-            summary = (endpoint.run.__doc__ or endpoint.run.__name__.replace("_", " ")).strip()
-            first = summary.partition("\n")[0].rstrip(".")
-            yield Described(method, path, "vidispine", first, scope, endpoint.open_to_all)
+            yield Described(method, path, "vidispine", _summary(endpoint.run), scope, endpoint.open_to_all)
+
+
+def _ove() -> Iterable[Described]:
+    for route in OVE_ROUTES:
+        yield Described(
+            route.method, route.path, "ove", _summary(route.run), route.scope, bool(route.anonymous)
+        )
+
+
+def _summary(run: Callable[..., object]) -> str:
+    """Return the first line of its description, else its name."""
+    text = (run.__doc__ or run.__name__.replace("_", " ")).strip()
+    return text.partition("\n")[0].rstrip(".")
 
 
 def described() -> list[Described]:
     """Return what all dialects but that of the document itself answer."""
-    return [*_BYTES, *_vidispine(), *_SYSTEM]
+    return [*_BYTES, *_vidispine(), *_ove(), *_SYSTEM]

@@ -141,10 +141,6 @@ async def usage(connection: AsyncConnection, storage_ns: Sequence[int]) -> dict[
         kept = sa.text("SELECT storage_n, files, bytes FROM storage_usage")
         known = {row[0]: Usage(files=row[1], bytes=row[2]) for row in await connection.execute(kept)}
         return {n: known.get(n, Usage(0, 0)) for n in storage_ns}
-    if connection.dialect.name == "sqlite":  # kept by triggers, see entries.py
-        kept = sa.text("SELECT storage_n, files, bytes FROM storage_usage")
-        known = {row[0]: Usage(files=row[1], bytes=row[2]) for row in await connection.execute(kept)}
-        return {n: known.get(n, Usage(0, 0)) for n in storage_ns}
     total = sa.func.sum(sa.case((files.c.size > 0, files.c.size), else_=0))
     query = (
         sa.select(files.c.storage_n, sa.func.count(), sa.func.coalesce(total, 0))
