@@ -125,12 +125,6 @@ class Origin:
             patience_ms=int(config.workers.patience * 1000),
             keep_ms=int(config.workers.keep * 1000),
         )
-        jobs.register(DeleteTree(database, storages, files))
-        jobs.register(DeleteFile(database, storages, files))
-        jobs.register(CopyFile(database, clock, storages, files))
-        jobs.register(CopyFile(database, clock, storages, files, move=True))
-        jobs.register(ImportItem(database, clock, storages, files))
-        jobs.register(RunTask(database, access, storages, files, scans))
         self.services = Services(
             config=config,
             clock=clock,
@@ -158,16 +152,27 @@ class Origin:
             workers=workers,
             worker_tasks=worker_tasks,
         )
+        return self._make_runners(database)
+
+    def _make_runners(self, database: Database) -> Runner:
+        """What works in the background, and the kinds of jobs it knows."""
+        config, clock, services = self.config, self.clock, self.services
+        storages, files, jobs = services.storages, services.files, services.jobs
+        jobs.register(DeleteTree(database, storages, files))
+        jobs.register(DeleteFile(database, storages, files))
+        jobs.register(CopyFile(database, clock, storages, files))
+        jobs.register(CopyFile(database, clock, storages, files, move=True))
+        jobs.register(ImportItem(database, clock, storages, files))
+        jobs.register(RunTask(database, services.access, storages, files, services.scans))
+        bounds = config.workers
         self._extractor = Extractor(
             clock,
             storages,
             jobs,
-            workers,
-            worker_tasks,
+            services.workers,
+            services.worker_tasks,
             count=config.jobs.runners,
-            limits=Limits(
-                config.workers.extract_entries, config.workers.extract_bytes, config.workers.extract_ratio
-            ),
+            limits=Limits(bounds.extract_entries, bounds.extract_bytes, bounds.extract_ratio),
         )
         return Runner(
             database,

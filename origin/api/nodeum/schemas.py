@@ -128,6 +128,10 @@ _POOL_BODY = {
     "public": {"type": ["boolean", "null"]},
     "read_only": {"type": ["boolean", "null"]},
 }
+_POOL_CHANGE = {
+    **{name: kind for name, kind in _POOL_BODY.items() if name != "uri"},
+    "content": _one_of(POOL_CONTENTS, null=True),
+}
 _CLOUD = {
     **_POOL_BODY,
     "content": {"const": "cloud"},
@@ -206,7 +210,7 @@ SCHEMAS: dict[str, Schema] = {
             _body(("name", "content", "uri"), **_CLOUD),
         ],
     },
-    "pool_change": _body((), **{name: kind for name, kind in _POOL_BODY.items() if name != "uri"}),
+    "pool_change": _body((), **_POOL_CHANGE),
     "tape": _object(_TAPE),
     "tapes": _list("tapes", "tape"),
     "task": _object(_TASK, **_WORKFLOW, conflict_resolution=_one_of(CONFLICTS)),
