@@ -97,6 +97,7 @@ class Fetch:
     ) -> None:
         self.key = request.key
         self.asset_id = request.asset_id
+        self.with_authorization = means.forwards_authorization(request)
         self.state = FetchState.ASKING
         self.error: EdgeError | None = None
         self.stored: StoredResponse | None = None
@@ -143,11 +144,6 @@ class Fetch:
         if self.known_head is None:
             raise anew(self.error or FetchCancelled())
         return self.known_head
-
-    @property
-    def with_authorization(self) -> bool:
-        """Its answer may be one for those credentials only."""
-        return self._means.forwards_authorization(self._request)
 
     @property
     def ended(self) -> bool:
