@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import disturbance, faults, herd, hits, idle, kills, memory, report, restart, seek
+from benchmarks import disturbance, eviction, faults, herd, hits, idle, kills, memory, report, restart, seek
 from benchmarks.report import Table
 
 Case = tuple[tuple[str, ...], Callable[[Path, argparse.Namespace], Table]]
@@ -32,6 +32,7 @@ CASES: dict[str, Case] = {
     "room": ((), lambda d, _: faults.room(d)),
     "faults": ((), lambda d, _: faults.run(d)),
     "kill9": ((), lambda d, _: kills.run(d)),
+    "eviction": ((), lambda _, o: eviction.run(o.quick)),
     "restart": ((), lambda d, o: restart.run(d, [1_000] if o.quick else o.stored)),
 }
 

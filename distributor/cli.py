@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 from urllib.parse import urlencode
 
 import click
@@ -22,7 +22,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from distributor import config as configuration
+from distributor.core.simulation import BadTrace, PolicyName, Simulation, read_trace
+from distributor.core.simulation import simulate as replay
 from distributor.settings import SettingsError
+from distributor.units import format_bytes, parse_bytes
 
 __all__ = ["main"]
 
@@ -297,6 +300,87 @@ def drain(url: str, token: str | None, as_json: bool) -> None:
         _print_json(answer)
     else:
         click.echo(answer["state"])
+
+
+# --- without a node ------------------------------------------------------------------------------------
+
+
+class _SizeType(click.ParamType):  # type: ignore[type-arg]  # generic in stubs only
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            size = parse_bytes(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if size < 1:
+            self.fail("a size is at least 1", param, ctx)
+        return size
+
+
+@main.command()
+@click.argument("trace", type=click.File("r", encoding="utf-8", lazy=False))
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    type=click.Choice(["lru", "s3-fifo"]),
+    help="As cache.eviction; may be repeated; both by default.",
+)
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    type=_SizeType(),
+    help="As cache.limit; may be repeated.  [default: 10G]",
+)
+@click.option("--max-object", type=_SizeType(), help="As cache.max_object.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one store a line.")
+def simulate(
+    trace: TextIO,
+    policies: tuple[PolicyName, ...],
+    sizes: tuple[int, ...],
+    max_object: int | None,
+    as_json: bool,
+) -> None:
+    """Replay TRACE (CSV: time,id,size; - for standard input) and print what stores would have missed."""
+    stores = [
+        Simulation(policy, size, max_object)
+        for size in dict.fromkeys(sizes or (10 << 30,))
+        for policy in dict.fromkeys(policies or ("lru", "s3-fifo"))
+    ]
+    try:
+        tallies = replay(read_trace(trace), stores)
+    except (BadTrace, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{trace.name}: {error}") from None
+    if as_json:
+        for tally in tallies:
+            ratios = {"objectMissRatio": tally.object_miss_ratio, "byteMissRatio": tally.byte_miss_ratio}
+            _print_json({_camel(name): value for name, value in tally._asdict().items()} | ratios)
+        return
+    first = tallies[0]
+    table = Table(box=None, caption=f"{first.requests:,} requests, {_size(first.bytes)}")
+    for heading in ("policy", "size", "objects missed", "bytes missed", "stored", "evicted", "passed"):
+        table.add_column(heading, justify="left" if heading == "policy" else "right")
+    for tally in tallies:
+        table.add_row(
+            tally.policy,
+            format_bytes(tally.limit),
+            f"{tally.object_miss_ratio:.4f}",
+            f"{tally.byte_miss_ratio:.4f}",
+            f"{tally.stored:,}",
+            f"{tally.evicted:,}",
+            f"{tally.passed:,}",
+        )
+    Console().print(table)
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(part.capitalize() for part in others)
+
+
+# --- helpers -------------------------------------------------------------------------------------------
 
 
 def _parts(ids: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

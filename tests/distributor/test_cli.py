@@ -315,3 +315,47 @@ def get_state(edge: Running) -> str:
     request.add_header("Authorization", f"Bearer {edge.token}")
     with urllib.request.urlopen(request, timeout=10) as answer:
         return str(json.load(answer)["state"])
+
+
+TRACE = "time,id,size\n" + "".join(f"{n},{key},30\n" for n, key in enumerate("abcadbac"))
+
+
+def test_simulate_replays_a_trace_against_every_policy_and_size(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text(TRACE)
+    sizes = ["--size", "90", "--size", "1K"]
+    shown = CliRunner().invoke(main, ["simulate", str(trace), "--json", *sizes])
+    found = [json.loads(line) for line in shown.output.splitlines()]
+    assert [(one["policy"], one["limit"]) for one in found] == [
+        ("lru", 90),
+        ("s3-fifo", 90),
+        ("lru", 1024),
+        ("s3-fifo", 1024),
+    ]
+    assert found[0] == {
+        "policy": "lru", "limit": 90, "requests": 8, "bytes": 240, "missedRequests": 6, "missedBytes": 180,
+        "stored": 6, "evicted": 3, "passed": 0, "objectMissRatio": 0.75, "byteMissRatio": 0.75,
+    }  # fmt: skip
+    assert found[2]["missedRequests"] == 4
+
+
+def test_simulate_reads_standard_input_and_prints_a_table() -> None:
+    shown = CliRunner().invoke(main, ["simulate", "-", "--policy", "lru", "--size", "90"], input=TRACE)
+    assert shown.exit_code == 0
+    assert re.search(r"^ *lru +90 +0\.7500 +0\.7500 +6 +3 +0", shown.output, re.M)
+    assert "8 requests" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        pytest.param(["-"], "line 1: not time,id,size", id="bad-line"),
+        pytest.param(["-", "--size", "lots"], "lots", id="bad-size"),
+        pytest.param(["-", "--size", "0"], "at least 1", id="no-size"),
+        pytest.param(["-", "--policy", "mru"], "mru", id="bad-policy"),
+        pytest.param(["/nowhere/trace.csv"], "/nowhere/trace.csv", id="no-file"),
+    ],
+)
+def test_simulate_says_what_is_wrong_and_exits_2(arguments: list[str], text: str) -> None:
+    shown = CliRunner().invoke(main, ["simulate", *arguments], input="nonsense\n")
+    assert (shown.exit_code, text in shown.output) == (2, True)
