@@ -11,7 +11,7 @@ from origin.catalog import files as file_rows
 from origin.catalog import tree as rows
 from origin.catalog.database import Database
 from origin.catalog.tree import Folder
-from origin.core.conditions import Condition, Order
+from origin.core.conditions import Condition, Order, Sign
 from origin.domain.model import Caller, File, Storage
 from origin.domain.rights import Verb
 from origin.errors import NotFound
@@ -93,15 +93,22 @@ class Tree:
 
     async def children(
         self,
+        caller: Caller,
         folder: Node,
         conditions: Sequence[Condition],
         order: Sequence[Order],
         first: int,
         number: int,
     ) -> tuple[list[Node], int]:
-        """One page of what lies directly in a folder, and how many there are. Of a File: NotFound."""
+        """One page of what lies directly in a folder, and how many there are. Of a File: NotFound.
+
+        Folders whose Files the caller may not read are left out.
+        """
         if folder.folder is None:
             raise NotFound("Folder", str(folder.file.n if folder.file else ""))
+        closed = [name for n, name in self._access.closed_to(caller) if n == folder.storage.n]
+        if closed and not folder.folder.path:
+            conditions = [*conditions, Condition("name", Sign.NOT_IN, tuple(closed))]
         async with self._database.read() as connection:
             found, total = await rows.children(connection, folder.folder, conditions, order, first, number)
             inner = await rows.folders_by_number(connection, [n for n, is_folder in found if is_folder])

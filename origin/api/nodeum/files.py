@@ -44,7 +44,9 @@ async def show(call: Call) -> Answer:
 async def _children(call: Call, folder: Node) -> Answer:
     fields: dict[str, Kind] = {**FILE_FIELDS, "id": Kind.NUMBER}
     window, conditions, order = call.window(), call.conditions(fields), call.order(fields)
-    nodes, total = await call.services.tree.children(folder, conditions, order, window.first, window.size)
+    nodes, total = await call.services.tree.children(
+        call.caller, folder, conditions, order, window.first, window.size
+    )
     return call.page("files", [file_value(node) for node in nodes], total, window)
 
 

@@ -1,0 +1,38 @@
+"""A project's groups guard its Files in this dialect too: lists and searches leave them out, one is 403."""
+
+from __future__ import annotations
+
+from tests.support.nodeum import READER, WRITER, Client
+
+
+async def test_files_of_a_closed_project_are_left_out_of_lists_and_searches(client: Client) -> None:
+    await client.add_users()
+    made = await client("POST", "/api/media/create", {"id": "films", "name": "Films", "groups": ["crew"]})
+    assert made.status in (200, 201), made.body
+    inside = await client.put_file("media/films/secret.mov", b"same")
+    outside = await client.put_file("media/open/secret.mov", b"same")
+
+    async def seen(user: tuple[str, str] | None) -> tuple[list[str], list[str], list[str]]:
+        found = await client.get("/api/catalog/search?q=secret&sort=file_path", user=user)
+        assert found["count"] == len(found["files"])
+        listed = await client.get("/api/v2/pools/media/files", user=user)
+        assert listed["count"] == len(listed["files"])
+        single = await client.get(f"/api/v2/files/{outside}", user=user)
+        return (
+            [f["file_path"] for f in found["files"]],
+            [f["name"] for f in listed["files"]],
+            [place["path"] for place in single["locations"]],
+        )
+
+    both = ["media/films/secret.mov", "media/open/secret.mov"]
+    assert await seen(("admin", "p@55w0rd")) == (both, ["films", "open"], ["open/secret.mov"])
+    for user in (READER, WRITER, None):
+        assert await seen(user) == (both[1:], ["open"], ["open/secret.mov"])
+        status = 403 if user else 401
+        assert (await client("GET", f"/api/v2/files/{inside}", user=user)).status == status
+    admin = await client.service.admin()
+    await client.service.services.access.update_user(admin, WRITER[0], groups=["crew"])
+    assert await seen(WRITER) == (both, ["films", "open"], ["open/secret.mov"])
+    assert (await client.get(f"/api/v2/files/{inside}", user=WRITER))["id"] == inside
+    facets = await client.get("/api/v2/catalog/search?rows=0&facet=file_extension", user=READER)
+    assert facets["facets"]["files_count"] == 1
