@@ -12,7 +12,7 @@ import pytest
 from distributor.errors import PreconditionFailed, RangeNotSatisfiable
 from tests.distributor.delivery.conftest import MakeBench
 from tests.support.delivery import SEGMENT, Bench, Got, finish
-from tests.support.source import Asset
+from tests.support.source import Asset, Fault
 
 HOUR = [("Cache-Control", "max-age=100000000")]
 N = 3 * SEGMENT + 1234
@@ -91,6 +91,14 @@ async def in_stale(bench: Bench, number: int, headers: list[tuple[str, str]]) ->
     return await bench.get(f"{number}.mp4", headers)
 
 
+async def in_error(bench: Bench, number: int, headers: list[tuple[str, str]]) -> Got:
+    """Stale, and no source gives better than an error: served as it is."""
+    await bench.fill(f"{number}.mp4")
+    await bench.purger.purge(ids=[f"{number}.mp4"], soft=True)
+    bench.source.fault(f"{number}.mp4", Fault(status=500))
+    return await bench.get(f"{number}.mp4", headers)
+
+
 def essence(got: Got) -> tuple[int, object, dict[str, str], bytes]:
     """Status, error, fields and body, with the boundary of a multipart taken out."""
     fields = {name: value for name, value in got.fields.items() if name not in OWN}
@@ -107,14 +115,16 @@ STATES: dict[str, tuple[Callable[[Bench, int, list[tuple[str, str]]], Awaitable[
     "pending": (in_pending, "pending"),
     "part": (in_part, "miss"),
     "stale": (in_stale, "hit"),
+    "error": (in_error, "hit"),
 }
 
 
 @pytest.mark.parametrize("made", MADE)
 @pytest.mark.parametrize("state", STATES)
 async def test_answer_is_that_of_a_hit_in_every_state(
-    state: str, made: dict[str, Any], memory_bench: MakeBench
+    state: str, made: dict[str, Any], memory_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("distributor.upstream.pool.pause_before", lambda _: 0.0)
     ask, cache = STATES[state]
     async with memory_bench() as bench, memory_bench() as other:
         for number, headers in enumerate(requests(Asset(N, **made))):
