@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from origin.catalog import files as rows
 from origin.catalog import jobs as job_rows
+from origin.catalog import projects as project_rows
 from origin.catalog.database import Database, next_number
 from origin.core import paths
 from origin.core.paging import Listing, Page
@@ -100,8 +101,12 @@ class Files:
         *,
         declared_length: int | None = None,
         replace: bool = True,
+        by_owner: bool = False,
     ) -> Storage:
-        """Raise whatever `upload` would raise before it needs the body; return the storage it takes."""
+        """Raise whatever `upload` would raise before it needs the body; return the storage it takes.
+
+        by_owner  the caller looks itself whether a File that is there may be replaced
+        """
         if storage_id is None:
             storage = await self._storages.roomiest(caller)
         else:
@@ -109,13 +114,20 @@ class Files:
         normal = None if path is None else normal_path(path)
         self._access.require(caller, Verb.WRITE, self._access.thing(storage, normal))
         self._storages.require_writable(storage)
-        if normal is not None and not replace:
+        if normal is not None and not by_owner:
             async with self._database.read() as connection:
-                old = await rows.at_path(connection, storage.n, normal)
-            if old is not None:
+                old = await self._replaceable(connection, storage, normal)
+            if old is not None and not replace:
                 raise AlreadyExists(storage.id, old.id, normal)
         await self.check_length(storage, declared_length)
         return storage
+
+    async def _replaceable(self, connection: AsyncConnection, storage: Storage, path: str) -> File | None:
+        """Return the File at the path, None without one. Raises Conflict if no client may overwrite it."""
+        old = await rows.at_path(connection, storage.n, path)
+        if old is not None:
+            await _refuse_owned(connection, old)
+        return old
 
     async def check_length(self, storage: Storage, declared_length: int | None) -> None:
         """Raise TooLarge or NoRoom for a body of so many bytes; None: not known yet."""
@@ -164,7 +176,7 @@ class Files:
             normal = normal_path(path)
             async with self.locks.hold((storage.n, normal)):
                 async with self._database.read() as connection:
-                    old = await rows.at_path(connection, storage.n, normal)
+                    old = await self._replaceable(connection, storage, normal)
                 if old is not None and not replace:
                     raise AlreadyExists(storage.id, old.id, normal)
                 file = old or await self._fresh(storage, normal, state, number)
@@ -179,12 +191,15 @@ class Files:
         *,
         declared_length: int | None = None,
         sha256: str | None = None,
+        keep: bool = False,
     ) -> AsyncIterator[tuple[Writer, Digests]]:
         """Bytes whose path is decided once they are here: `place` them inside the block, or they are gone.
 
+        keep  the temporary file stays when the block ends well, for a Writer that adopts it
+
         Rights, and what `check_upload` raises, were asked before. Raises as `upload`.
         """
-        async with self._taken_in(storage, body, declared_length, sha256) as received:
+        async with self._taken_in(storage, body, declared_length, sha256, keep=keep) as received:
             yield received
 
     async def place(
@@ -214,7 +229,7 @@ class Files:
             digests = await writer.seal()
             async with self.locks.hold((storage.n, path)):
                 async with self._database.read() as connection:
-                    old = await rows.at_path(connection, storage.n, path)
+                    old = await self._replaceable(connection, storage, path)
                 file = _with(old or await self._fresh(storage, path, state, None), state, None)
                 return await self.publisher.publish(file, old, writer, digests, also=also)
         finally:
@@ -229,8 +244,12 @@ class Files:
         declared_length: int | None = None,
         sha256: str | None = None,
         storage_id: str | None = None,
+        by_owner: bool = False,
     ) -> File:
-        """Fill or replace the bytes of an existing entity, which becomes CLOSED. Raises as `upload`."""
+        """Fill or replace the bytes of an existing entity, which becomes CLOSED. Raises as `upload`.
+
+        by_owner  for what the File belongs to; else a File of an asset or an object is a Conflict
+        """
         file = await self.get(caller, file_id, storage_id=storage_id)
         storage = await self.check_upload(caller, file.storage_id, None, declared_length=declared_length)
         if file.state is FileState.TO_BE_DELETED:
@@ -242,14 +261,24 @@ class Files:
             old = await self.get(caller, file_id, storage_id=storage_id)
             if old.state is FileState.TO_BE_DELETED:
                 raise Conflict("the file is being deleted", id=file.id)
+            if not by_owner:
+                async with self._database.read() as connection:
+                    await _refuse_owned(connection, old)
             return await self.publisher.publish(_with(old, FileState.CLOSED, None), old, writer, digests)
 
     @contextlib.asynccontextmanager
     async def _taken_in(
-        self, storage: Storage, body: AsyncIterator[bytes], declared: int | None, sha256: str | None
+        self,
+        storage: Storage,
+        body: AsyncIterator[bytes],
+        declared: int | None,
+        sha256: str | None,
+        *,
+        keep: bool = False,
     ) -> AsyncIterator[tuple[Writer, Digests]]:
         """Bring a body into a sealed temporary file, which is gone after the block if not published."""
         writer = await self._storages.backend(storage).writer()
+        kept = False
         try:
             taken = 0
             async for chunk in body:
@@ -265,8 +294,12 @@ class Files:
             if sha256 is not None and digests.sha256 != sha256.lower():
                 raise DigestMismatch(sha256.lower(), digests.sha256)
             yield writer, digests
+            if keep:
+                await writer.release()
+                kept = True
         finally:
-            await writer.discard()
+            if not kept:
+                await writer.discard()
 
     async def _number(self) -> int:
         async with self._database.write() as connection:
@@ -513,7 +546,7 @@ class Files:
             return await self.set_state(caller, file_id, state)
         async with self.locks.hold((storage.n, normal)):
             async with self._database.read() as connection:
-                there = await rows.at_path(connection, storage.n, normal)
+                there = await self._replaceable(connection, storage, normal)
                 busy = await job_rows.unfinished(connection, DELETE_FILE, "file", old.id)
             new = there or await self._fresh(storage, normal, state, None)
             new = _with(new, state, None if there else {**old.metadata})
@@ -574,6 +607,12 @@ def normal_path(path: str) -> str:
         return paths.normal_form(path)
     except paths.PathError as error:
         raise Invalid("path", str(error), path) from error
+
+
+async def _refuse_owned(connection: AsyncConnection, file: File) -> None:
+    owner = await project_rows.owner_of(connection, file)
+    if owner is not None:
+        raise Conflict(f"the file belongs to {owner}, which alone may replace it", context="file", id=file.id)
 
 
 def _with(file: File, state: FileState, metadata: Mapping[str, str] | None) -> File:

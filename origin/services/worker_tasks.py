@@ -310,13 +310,11 @@ class WorkerTasks:
             raise Invalid("filename", str(error), name) from error
         storage = self._storages.known(task.storage_n)
         await self._files.check_length(storage, declared_length)
-        async with self._files.receive(storage, body, declared_length=declared_length, sha256=sha256) as (
-            writer,
-            digests,
-        ):
+        async with self._files.receive(
+            storage, body, declared_length=declared_length, sha256=sha256, keep=True
+        ) as (writer, digests):
             made = Output(path, storage.n, writer.name, digests.size, digests.sha1, digests.sha256)
             await self.note_output(task, [made])
-            await writer.release()
 
     async def note_output(self, task: WorkerTask, made: list[Output]) -> None:
         """Keep sealed temporary files for the end of the task. Raises TaskCanceled, LeaseLost."""
@@ -374,7 +372,7 @@ class WorkerTasks:
         return path
 
     async def _publish(self, task: WorkerTask, index_path: str | None) -> None:
-        """Can be repeated: a crash takes it up at the next start."""
+        """Can be repeated: a crash takes it up at the next start. What is raised has ended the task."""
         storage = self._storages.known(task.storage_n)
         backend = self._storages.backend(storage)
         async with self._database.read() as connection:
@@ -388,11 +386,12 @@ class WorkerTasks:
                     times[output.path] = await _put(backend, output)
             except OriginError as error:
                 await self._end_unpublished(task, times, str(error))
-                return
+                raise
             async with self._database.write() as connection:
                 committed = await self._commit(connection, task, made, times, index_path)
             if not committed:
                 await self._end_unpublished(task, times, None)
+                raise TaskCanceled(f"Task {task.id!r} was canceled.", context="task", id=task.id)
 
     async def _end_unpublished(self, task: WorkerTask, times: Mapping[str, int], message: str | None) -> None:
         """Take away what has got to its place already. message: why; None: the asset or the task is gone."""
@@ -499,7 +498,7 @@ class WorkerTasks:
             try:
                 await self._publish(task, index if isinstance(index, str) else None)
             except OriginError:
-                log.exception("the output of task %s waits for the next start", task.id)
+                log.exception("the output of task %s could not be published", task.id)
 
     async def temporaries(self, storage_n: int) -> frozenset[str]:
         """Names of the temporary files that hold output."""

@@ -88,7 +88,9 @@ class Workers:
         if not 1 <= len(type) <= 64:
             raise Invalid("type", "1 to 64 characters", type)
         known = [_extension(extension) for extension in extensions]
-        token, secret = await self._access.create_token(caller, f"worker {name}", SCOPES)
+        # The user's right to have workers counts, not how long the token lasts by which it asks.
+        owner = Caller(user=caller.user)
+        token, secret = await self._access.create_token(owner, f"worker {name}", SCOPES)
         async with self._database.write() as connection:
             old = await rows.by_name(connection, name)
             taken = old is not None and old.is_live(self._clock.now_ms())
