@@ -40,7 +40,7 @@ _STORAGE_NAME = re.compile(r"[^\x00-\x1f\x7f/\\]{1,255}")
 _TAKEN_NAMES = re.compile(r"list|auth|user|workers|catalog|docs|v[0-9]+|\.{1,2}", re.ASCII)
 _USER_NAME = re.compile(r"[^\x00-\x20\x7f:/]{1,128}")
 _METHOD = re.compile(r"[A-Z]{1,20}", re.ASCII)
-_CATALOGS = ("sqlite", "sqlite+aiosqlite", "postgresql", "postgresql+asyncpg")
+_CATALOGS = ("sqlite", "sqlite+aiosqlite")
 
 
 def _node_id(value: str) -> None:
@@ -62,9 +62,11 @@ def _public_url(value: str) -> None:
 
 def _catalog(value: str) -> None:
     scheme, separator, rest = value.partition("://")
+    if scheme.startswith("postgresql"):
+        raise ValueError("PostgreSQL is not supported by this version; name a file: sqlite:///PATH")
     if not separator or not rest or scheme not in _CATALOGS:
-        raise ValueError("must begin with sqlite:/// or postgresql+asyncpg://")
-    if scheme.startswith("sqlite") and (not rest.startswith("/") or rest == "/"):
+        raise ValueError("must begin with sqlite:///")
+    if not rest.startswith("/") or rest == "/":
         raise ValueError("must be sqlite:/// and the path of a file")
 
 
@@ -261,8 +263,8 @@ class OriginConfig(Settings, frozen=True):
         "sqlite:///./var/origin/catalog.db",
         check=_catalog,
         secret=True,
-        mask=_mask_credentials,
-        help="The database: sqlite:/// and a path, or postgresql+asyncpg://user:password@host/name.",
+        mask=str,
+        help="The database: sqlite:/// and the path of a file. One process owns it.",
     )
     storages: tuple[Storage, ...] = sections(
         Storage,
@@ -284,6 +286,14 @@ class OriginConfig(Settings, frozen=True):
     workers: Workers = section(Workers)
     limits: Limits = section(Limits)
     log: LogSettings = section(LogSettings)
+
+    @property
+    def signing_key_file(self) -> Path:
+        """Where the key of signed addresses is kept: beside the catalog, else beside the password."""
+        scheme, _, rest = self.catalog.partition("://")
+        if scheme.startswith("sqlite"):
+            return Path(rest[1:].partition("?")[0] + ".signing-key")
+        return self.auth.admin_password_file.with_name("signing-key")
 
     def problems(self) -> Iterable[tuple[str, str]]:
         names = [storage.name for storage in self.storages]
