@@ -64,7 +64,7 @@ def make_plan(
     for clause in query.clauses:
         _add_clause(plan, matches, clause, names)
     for wanted in query.filters:
-        _FILTERS.get(wanted.field, _add_nothing)(plan, matches, wanted, names)
+        _FILTERS[wanted.field](plan, matches, wanted, names)
     if hidden:
         marks = ",".join("?" * len(hidden))
         plan.tests.append(Test(f"e.storage_n NOT IN ({marks})", tuple(hidden)))
@@ -256,9 +256,31 @@ def _add_under(plan: Plan, _m: list[str], wanted: Filter, names: Mapping[int, st
         plan.nothing = True
 
 
-def _add_nothing(plan: Plan, _m: list[str], _w: Filter, _: Mapping[int, str]) -> None:
-    """Projects, assets and tags: no File belongs to one yet."""
-    plan.nothing = True
+_PROJECT = (
+    "SELECT e.id FROM projects p CROSS JOIN entries e INDEXED BY entries_path"
+    " ON e.storage_n = p.storage_n AND e.path > p.id || '/' AND e.path < p.id || '0' WHERE p.id IN ({})"
+)
+_ASSET = (
+    "SELECT e.id FROM assets a JOIN projects p ON p.n = a.project_n"
+    " CROSS JOIN entries e INDEXED BY entries_path ON e.storage_n = p.storage_n"
+    " AND e.path > p.id || '/' || a.id || '/' AND e.path < p.id || '/' || a.id || '0' WHERE a.id IN ({})"
+)
+# Tags are those of all copies, where a project and an asset are the primary copy's.
+_TAG = (
+    "SELECT v.id FROM asset_tags t JOIN assets a ON a.n = t.asset_n JOIN projects p ON p.n = a.project_n"
+    " CROSS JOIN entry_volumes v INDEXED BY entry_volumes_path ON v.storage_n = p.storage_n"
+    " AND v.path > p.id || '/' || a.id || '/' AND v.path < p.id || '/' || a.id || '0' WHERE t.tag IN ({})"
+)
+
+
+def _add_belonging(plan: Plan, _m: list[str], wanted: Filter, _: Mapping[int, str]) -> None:
+    """A project's Files lie in its folder, an asset's in that folder's folder."""
+    sql = {Field.PROJECT: _PROJECT, Field.ASSET: _ASSET, Field.TAG: _TAG}[wanted.field]
+    values = tuple(str(value) for value in wanted.any_of)
+    chosen = sql.format(",".join("?" * len(values)))
+    plan.tests.append(Test(f"e.id IN ({chosen})", values))
+    distinct = f"SELECT DISTINCT id FROM ({chosen})"
+    plan.drivers.append(Driver(distinct, values, len(plan.tests) - 1))
 
 
 _FILTERS = {
@@ -273,4 +295,7 @@ _FILTERS = {
     Field.PATH: _add_paths,
     Field.PARENT: _add_parents,
     Field.UNDER: _add_under,
+    Field.PROJECT: _add_belonging,
+    Field.ASSET: _add_belonging,
+    Field.TAG: _add_belonging,
 }

@@ -56,7 +56,10 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """locations: the primary copy's first, the others in no order."""
+    """locations: the primary copy's first, the others in no order.
+
+    project, asset  ids, of the primary copy; None for none. tags: of all copies' assets, in order
+    """
 
     id: int
     storage_n: int
@@ -67,6 +70,9 @@ class Entry:
     sha1: str | None
     metadata: Mapping[str, str]
     locations: tuple[Location, ...]
+    project: str | None = None
+    asset: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,8 +452,11 @@ def _entries(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Entry]:
         f" FROM entries e JOIN files f ON f.n = e.id WHERE e.id IN ({marks})"
     )
     found = {}
+    owners = _owners(connection, [copy for copies in locations.values() for copy in copies])
     for id, storage_n, path, size, modified, cached, sha1, metadata in connection.execute(sql, ids):
         copies = sorted(locations.get(id, []), key=lambda copy: copy.file_n != id)
+        owned = [owners[place] for copy in copies if (place := _place(copy.storage_n, copy.path)) in owners]
+        own = owners.get(_place(storage_n, path), (None, None, ()))
         found[id] = Entry(
             id,
             storage_n,
@@ -458,8 +467,42 @@ def _entries(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Entry]:
             sha1,
             json.loads(metadata) if metadata and metadata != "{}" else {},
             tuple(copies),
+            own[0],
+            own[1],
+            tuple(sorted({tag for _, _, tags in owned for tag in tags})),
         )
     return [found[id] for id in ids]
+
+
+_Owner = tuple[str | None, str | None, tuple[str, ...]]
+
+
+def _place(storage_n: int, path: str) -> tuple[int, str, str]:
+    """Return storage and the two folders that a project and an asset would have."""
+    first, _, rest = path.partition("/")
+    return storage_n, first, rest.partition("/")[0] if "/" in rest else ""
+
+
+def _owners(connection: sqlite3.Connection, copies: Sequence[Location]) -> dict[tuple[int, str, str], _Owner]:
+    """Return project, asset and its tags for the places that belong to a project."""
+    places = {_place(copy.storage_n, copy.path) for copy in copies}
+    firsts = sorted({place[1] for place in places})
+    if not firsts:
+        return {}
+    sql = f"SELECT n, storage_n, id FROM projects WHERE id IN ({','.join('?' * len(firsts))})"
+    projects = {(storage_n, id): n for n, storage_n, id in connection.execute(sql, firsts)}
+    found: dict[tuple[int, str, str], _Owner] = {}
+    for place in places:
+        project_n = projects.get(place[:2])
+        if project_n is None:
+            continue
+        found[place] = (place[1], None, ())
+        sql = "SELECT n FROM assets WHERE project_n = ? AND id = ?"
+        row = connection.execute(sql, (project_n, place[2])).fetchone() if place[2] else None
+        if row is not None:
+            tags = connection.execute("SELECT tag FROM asset_tags WHERE asset_n = ?", row)
+            found[place] = (place[1], place[2], tuple(tag for (tag,) in tags))
+    return found
 
 
 # --- facets ---------------------------------------------------------------------------------------

@@ -141,9 +141,9 @@ def entry_value(entry: Entry, storages: Mapping[int, Storage], public_url: str) 
         "file_modification_date": time_of(entry.modified_ms),
         "file_hash": entry.sha1,
         "locations": [location_value(storages[c.storage_n], c.file_n, c.path, c.state) for c in copies],
-        "project": None,
-        "asset": None,
-        "tags": [],
+        "project": entry.project,
+        "asset": entry.asset,
+        "tags": list(entry.tags),
         "metadata": dict(entry.metadata),
         "url": content_url(public_url, primary, entry.path),
     }

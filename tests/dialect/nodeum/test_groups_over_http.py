@@ -36,3 +36,18 @@ async def test_files_of_a_closed_project_are_left_out_of_lists_and_searches(clie
     assert (await client.get(f"/api/v2/files/{inside}", user=WRITER))["id"] == inside
     facets = await client.get("/api/v2/catalog/search?rows=0&facet=file_extension", user=READER)
     assert facets["facets"]["files_count"] == 1
+
+
+async def test_project_asset_and_tags_are_shown_and_searched_by(client: Client) -> None:
+    made = await client("POST", "/api/media/create", {"id": "films", "name": "Films", "groups": []})
+    assert made.status in (200, 201), made.body
+    upload = "/api/media/films/upload/trailer?filename=x.mov&create=true"
+    assert (await client.service("POST", upload, body=b"bytes")).status in (200, 201)
+    tagged = await client("POST", "/api/media/films/tags/trailer", ["Blue", "rough cut"])
+    assert tagged.status in (200, 201), tagged.body
+    await client.put_file("media/films-else/trailer/1/y.mov", b"other")
+    for query in ("project=films", "asset=trailer", "tag=Blue", "tag=rough%20cut|none", "q=project:films+x"):
+        (file,) = (await client.get(f"/api/catalog/search?{query}"))["files"]
+        assert (file["project"], file["asset"], file["tags"]) == ("films", "trailer", ["Blue", "rough cut"])
+    for query in ("project=none", "tag=blue", "asset=x", "project=films&tag=none"):
+        assert (await client.get(f"/api/catalog/search?{query}"))["count"] == 0
