@@ -28,7 +28,7 @@ from distributor.delivery.head import Confirmed, Filling, Head, Unstored
 from distributor.delivery.means import Means, received_from
 from distributor.delivery.opening import Opening, opening, prefix_end
 from distributor.delivery.run import Run
-from distributor.delivery.variants import key_under, variant_text
+from distributor.delivery.variants import MOST, key_under, surplus, variant_text
 from distributor.errors import (
     Misdirected,
     RequestError,
@@ -204,6 +204,7 @@ class Asking:
         key, variant = request.key, None
         if means.transparent:
             key, variant = key_under(request, representation), variant_text(request, representation)
+            await self._fewer_variants()
         stored = await means.store.begin(
             key,
             request.asset_id,
@@ -218,6 +219,12 @@ class Asking:
             exchange.close()
             return Asked(Filling(stored), None, granted)
         return Asked(Filling(stored), Run(*portion, exchange=exchange), granted)
+
+    async def _fewer_variants(self) -> None:
+        """Make place among the asset's variants for one more."""
+        store, request = self._means.store, self._request
+        for one in surplus(store.variants(request.asset_id), request.query, MOST - 1):
+            await store.remove(one)
 
     def _portion(
         self, first: Opening, received: Received, representation: Representation

@@ -13,6 +13,9 @@ from distributor.core.keys import cache_key, variant_key
 from distributor.core.model import AssetRequest, Representation, StoredResponse
 from distributor.http import fields as hf
 
+MOST = 64
+"""Variants kept of one asset and query: clients must not be able to fill the store with their fields."""
+
 
 def vary_names(representation: Representation) -> list[str]:
     """The names in Vary, lower case, sorted; may be empty."""
@@ -33,11 +36,26 @@ def keyed(request: AssetRequest, stored: Iterable[StoredResponse]) -> AssetReque
     latest = sorted(
         (one for one in stored if one.query == request.query), key=lambda one: one.created_at, reverse=True
     )
-    keys = [key_under(request, one.representation) for one in latest]
-    for one, key in zip(latest, keys, strict=True):
+    keys: dict[str, str] = {}  # sources seldom vary by more than one set of names
+    first = request.key
+    for number, one in enumerate(latest):
+        vary = hf.get(one.representation.fields, "vary") or ""
+        key = keys.get(vary) or keys.setdefault(vary, key_under(request, one.representation))
         if one.key == key:
             return dataclasses.replace(request, key=key)
-    return dataclasses.replace(request, key=keys[0]) if keys else request
+        if number == 0:
+            first = key
+    return dataclasses.replace(request, key=first)
+
+
+def surplus(stored: Iterable[StoredResponse], query: str | None, most: int) -> list[StoredResponse]:
+    """Those beyond `most`: complete ones only, the longest unused first; may be empty.
+
+    stored  all of an asset
+    """
+    kept = [one for one in stored if one.query == query]
+    idle = sorted((one for one in kept if one.complete), key=lambda one: one.last_used_at)
+    return idle[: max(0, len(kept) - most)]
 
 
 def variant_text(request: AssetRequest, representation: Representation) -> str | None:

@@ -170,3 +170,23 @@ async def test_heads_with_other_fields_are_asked_apart(make_bench: MakeBench) ->
         for mood in ("good", "bad", "good"):
             assert (await bench.head("a", [("X-Mood", mood)])).status == 200
         assert bench.source.count("a", "HEAD") == 2
+
+
+async def test_variants_of_an_asset_are_bounded_and_the_longest_unused_leave(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distributor.delivery.asking.MOST", 4)
+    async with make_bench(transparent=True) as bench:
+        bench.source.add("a", N, headers=[("Vary", "X-Mood"), ("Cache-Control", "max-age=9000000")])
+        bench.source.add("b", N, headers=[("Cache-Control", "max-age=9000000")])
+        await bench.fill("b")
+        for number in range(10):
+            await bench.get("a", [("X-Mood", str(number))])
+            await bench.idle()
+            bench.clock.advance(1)
+            assert (await bench.get("a", [("X-Mood", "0")])).cache == "hit"
+            bench.clock.advance(1)
+        variants = {stored.variant for stored in bench.store.variants("a")}
+        assert variants == {f"x-mood: {number}" for number in (0, 7, 8, 9)}
+        assert (await bench.get("b")).cache == "hit"
+        assert bench.store.usage().complete == 5 * N
