@@ -180,6 +180,9 @@ class Store(Protocol):
     def scan(self, after: str | None, limit: int) -> list[StoredResponse]:
         """Up to `limit` stored responses by key order, keys > after; [] at the end."""
 
+    def alike(self, primary: str) -> list[StoredResponse]:
+        """All stored responses of one key without variant: itself and its variants."""
+
     def variants(self, asset_id: str) -> list[StoredResponse]:
         """All stored responses of one asset id: its queries and variants."""
 

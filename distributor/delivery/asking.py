@@ -13,6 +13,7 @@ import contextlib
 import logging
 from typing import NamedTuple
 
+from distributor.core.keys import cache_key
 from distributor.core.model import AssetRequest, Representation, StoredResponse
 from distributor.core.representation import (
     Received,
@@ -223,7 +224,7 @@ class Asking:
     async def _fewer_variants(self) -> None:
         """Make place among the asset's variants for one more."""
         store, request = self._means.store, self._request
-        for one in surplus(store.variants(request.asset_id), request.query, MOST - 1):
+        for one in surplus(store.alike(cache_key(request.asset_id, request.query)), MOST - 1):
             await store.remove(one)
 
     def _portion(

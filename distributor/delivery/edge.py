@@ -185,7 +185,7 @@ class Edge:
         if store.recovering and store.get(request.key) is None:
             await store.find(request.key)
         if self._means.transparent:
-            request = keyed(request, store.variants(request.asset_id))
+            request = keyed(request, store.alike(request.key))
         return request, store.get(request.key)
 
     def _known(self, request: AssetRequest, stored: StoredResponse | None) -> Known:

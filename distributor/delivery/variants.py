@@ -31,11 +31,9 @@ def key_under(request: AssetRequest, representation: Representation) -> str:
 def keyed(request: AssetRequest, stored: Iterable[StoredResponse]) -> AssetRequest:
     """`request` with the key of the stored response that fits it, the latest first.
 
-    stored  all of the asset. Where none fits the key is made by the latest one's Vary
+    stored  all that are alike but for their variant. Where none fits the key is made by the latest one's Vary
     """
-    latest = sorted(
-        (one for one in stored if one.query == request.query), key=lambda one: one.created_at, reverse=True
-    )
+    latest = sorted(stored, key=lambda one: one.created_at, reverse=True)
     keys: dict[str, str] = {}  # sources seldom vary by more than one set of names
     first = request.key
     for number, one in enumerate(latest):
@@ -48,12 +46,12 @@ def keyed(request: AssetRequest, stored: Iterable[StoredResponse]) -> AssetReque
     return dataclasses.replace(request, key=first)
 
 
-def surplus(stored: Iterable[StoredResponse], query: str | None, most: int) -> list[StoredResponse]:
+def surplus(stored: Iterable[StoredResponse], most: int) -> list[StoredResponse]:
     """Those beyond `most`: complete ones only, the longest unused first; may be empty.
 
-    stored  all of an asset
+    stored  all that are alike but for their variant
     """
-    kept = [one for one in stored if one.query == query]
+    kept = list(stored)
     idle = sorted((one for one in kept if one.complete), key=lambda one: one.last_used_at)
     return idle[: max(0, len(kept) - most)]
 

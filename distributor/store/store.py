@@ -245,6 +245,9 @@ class DiskStore:
     def scan(self, after: str | None, limit: int) -> list[StoredResponse]:
         return list(self._shelf.table.scan(after, limit))
 
+    def alike(self, primary: str) -> list[StoredResponse]:
+        return list(self._shelf.table.alike(primary))
+
     def variants(self, asset_id: str) -> list[StoredResponse]:
         return list(self._shelf.table.variants(asset_id))
 

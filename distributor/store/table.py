@@ -208,8 +208,15 @@ class Table:
 
     def variants(self, asset_id: str) -> list[Entry]:
         """All entries of an asset id: its key is the id, then "?" and a query, or LF and a variant."""
-        keys = [asset_id]
-        for prefix in (f"{asset_id}\n", f"{asset_id}?"):
+        return self._beginning(asset_id, f"{asset_id}\n", f"{asset_id}?")
+
+    def alike(self, primary: str) -> list[Entry]:
+        """The entry of a key without variant, and those of its variants."""
+        return self._beginning(primary, f"{primary}\n")
+
+    def _beginning(self, exact: str, *prefixes: str) -> list[Entry]:
+        keys = [exact]
+        for prefix in prefixes:
             for key in self._sorted.after(prefix):
                 if not key.startswith(prefix):
                     break

@@ -364,6 +364,9 @@ async def test_variants_are_all_of_one_asset_and_of_no_other(store: Store) -> No
     assert {s.key for s in store.variants("a")} == {"a", "a?x=1", "a\nv1", "a?x=1\nv1"}
     assert [s.key for s in store.variants("ab")] == ["ab"]
     assert store.variants("none") == []
+    assert {s.key for s in store.alike("a")} == {"a", "a\nv1"}
+    assert {s.key for s in store.alike("a?x=1")} == {"a?x=1", "a?x=1\nv1"}
+    assert store.alike("none") == []
     await settled(store)
 
 

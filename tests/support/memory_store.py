@@ -286,6 +286,9 @@ class MemoryStore:
         keys = (key for key in sorted(self.table) if after is None or key > after)
         return [self.table[key] for key in islice(keys, limit)]
 
+    def alike(self, primary: str) -> list[StoredResponse]:
+        return [stored for key, stored in self.table.items() if key.partition("\n")[0] == primary]
+
     def variants(self, asset_id: str) -> list[StoredResponse]:
         return [stored for stored in self.table.values() if stored.asset_id == asset_id]
 
