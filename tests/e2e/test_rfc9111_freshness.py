@@ -142,6 +142,8 @@ TARGETED = [
     stale("RFC9213-2.2-max-age-0", cdn("max-age=0", ("Cache-Control", "max-age=10"))),
     stale("RFC9213-2.1-negative", cdn("max-age=-10", ("Cache-Control", "max-age=10"))),
     stale("RFC9213-2.1-decimal", cdn("max-age=10.5", ("Cache-Control", "max-age=10"))),
+    Case("RFC9213-2.1-invalid-so-no-store", cdn("max-age = 9", ("Cache-Control", "no-store")), "fetched"),
+    Case("RFC9213-2.1-invalid-so-private", cdn("max-age=9,", ("Cache-Control", "private")), "fetched"),
     stale("RFC9213-2.1-string", cdn('max-age="10"', ("Cache-Control", "max-age=10"))),
     stale("RFC9213-2.1-boolean", cdn("max-age", ("Cache-Control", "max-age=10"))),
     *(
