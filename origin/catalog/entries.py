@@ -126,6 +126,18 @@ _SCHEMA = (
         INSERT INTO search_dirty VALUES (OLD.n, OLD.storage_n, OLD.parent, OLD.path, OLD.size, OLD.sha256);
         INSERT INTO search_dirty VALUES (NEW.n, NEW.storage_n, NEW.parent, NEW.path, NEW.size, NEW.sha256);
     END""",
+    *(
+        f"""
+    CREATE TRIGGER IF NOT EXISTS {name} AFTER {event} ON asset_tags BEGIN
+        INSERT INTO search_dirty
+            SELECT f.n, f.storage_n, f.parent, f.path, f.size, f.sha256
+            FROM assets a JOIN projects p ON p.n = a.project_n
+                CROSS JOIN files f ON f.storage_n = p.storage_n
+                    AND f.path > p.id || '/' || a.id || '/' AND f.path < p.id || '/' || a.id || '0'
+            WHERE a.n = {row}.asset_n;
+    END"""
+        for name, event, row in (("tags_added", "INSERT", "NEW"), ("tags_removed", "DELETE", "OLD"))
+    ),
     """
     CREATE TRIGGER IF NOT EXISTS storages_added AFTER INSERT ON storages BEGIN
         INSERT INTO search_dirty (storage_n, parent) VALUES (NEW.n, '');
@@ -228,7 +240,11 @@ _SETTLE = (
     INSERT INTO s_words SELECT e.id, entry_text(
         (SELECT json_group_array(DISTINCT v.path) FROM entry_volumes v WHERE v.id = e.id),
         (SELECT json_group_array(v.storage_n) FROM entry_volumes v WHERE v.id = e.id),
-        f.metadata, e.extension, e.cached_ms IS NOT NULL)
+        f.metadata, e.extension, e.cached_ms IS NOT NULL,
+        (SELECT json_group_array(DISTINCT t.tag) FROM entry_volumes v
+            JOIN projects p ON p.storage_n = v.storage_n AND p.id = segment(v.path, 0)
+            JOIN assets a ON a.project_n = p.n AND a.id = segment(v.path, 1)
+            JOIN asset_tags t ON t.asset_n = a.n WHERE v.id = e.id))
     FROM s_new CROSS JOIN entries e ON e.id = s_new.id CROSS JOIN files f ON f.n = e.id""",
     # What stays as it is is not taken out of the full-text index and put back.
     """
@@ -260,23 +276,32 @@ _FOLDERS_EMPTY = """
 def prepare(connection: Any) -> None:
     """Give the writing connection what `settle` needs. connection: DB-API, as at "connect"."""
     connection.create_function("lower_case", 1, str.lower, deterministic=True)
-    connection.create_function("entry_text", 5, entry_text, deterministic=True)
+    connection.create_function("entry_text", 6, entry_text, deterministic=True)
+    connection.create_function("segment", 2, _segment, deterministic=True)
     cursor = connection.cursor()
     for statement in _SCRATCH:
         cursor.execute(statement)
     cursor.close()
 
 
-def entry_text(paths: str, storages: str, metadata: str | None, extension: str, cached: int) -> str:
+def _segment(path: str, place: int) -> str | None:
+    """Return a folder of a path, by its place from 0; None where there is none."""
+    folders = path.split("/", place + 1)
+    return folders[place] if len(folders) > place + 1 else None
+
+
+def entry_text(
+    paths: str, storages: str, metadata: str | None, extension: str, cached: int, tags: str
+) -> str:
     """Return all words of an entry, a blank before and after each.
 
-    paths, storages  JSON arrays; metadata: JSON object of strings, or None
+    paths, storages, tags  JSON arrays; metadata: JSON object of strings, or None
 
     "¤" alone parts the texts, so that no phrase reaches from one into the next.
     """
     held = json.loads(metadata) if metadata else {}
     values = held.values() if isinstance(held, dict) else ()
-    texts = [*json.loads(paths), *(value for value in values if isinstance(value, str))]
+    texts = [*json.loads(paths), *(value for value in values if isinstance(value, str)), *json.loads(tags)]
     parts = [" ".join(found) for found in map(words, texts) if found]
     marks = [volume_word(n) for n in sorted(json.loads(storages))]
     marks += [extension_word(extension), CACHED_WORDS[bool(cached)]]

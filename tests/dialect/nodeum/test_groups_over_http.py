@@ -49,5 +49,11 @@ async def test_project_asset_and_tags_are_shown_and_searched_by(client: Client) 
     for query in ("project=films", "asset=trailer", "tag=Blue", "tag=rough%20cut|none", "q=project:films+x"):
         (file,) = (await client.get(f"/api/catalog/search?{query}"))["files"]
         assert (file["project"], file["asset"], file["tags"]) == ("films", "trailer", ["Blue", "rough cut"])
+    for query in ("q=blue", "q=%22Rough+CUT%22", "q=x.mov+rou*"):
+        assert (await client.get(f"/api/catalog/search?{query}"))["count"] == 1, query
+    assert (await client("POST", "/api/media/films/tags/trailer", ["green"])).status == 200
+    assert (await client.get("/api/catalog/search?q=blue"))["count"] == 0
+    assert (await client.get("/api/catalog/search?q=green"))["files"][0]["tags"] == ["green"]
+    assert (await client("POST", "/api/media/films/tags/trailer", ["Blue"])).status == 200
     for query in ("project=none", "tag=blue", "asset=x", "project=films&tag=none"):
         assert (await client.get(f"/api/catalog/search?{query}"))["count"] == 0
