@@ -254,6 +254,23 @@ async def test_failing_fetch_is_not_tried_by_every_waiter_anew(site: Site, asset
     assert site.count(asset) <= 2 * len(site.sources)
 
 
+async def test_source_that_slows_to_a_trickle_is_left_for_another_if_there_is_one(
+    site: Site, asset: str
+) -> None:
+    content = add(site, asset)
+    alone = len(site.sources) == 1
+    # At this rate the rest would take the better part of an hour; alone, a quarter of a second.
+    fault(
+        site,
+        asset,
+        Fault(rate=400, rate_after=N - 100) if alone else Fault(rate=100, rate_after=SEGMENT),
+        on=1,
+    )
+    assert_whole(await site.edge.get(asset), content)
+    assert site.count(asset) == len(site.sources)
+    await assert_becomes_a_hit(site, asset, content)
+
+
 async def test_trickling_source_is_no_failure(site: Site, asset: str) -> None:
     content = add(site, asset, rate=800_000)
     assert_whole(await site.edge.get(asset), content)
