@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from distributor import settings
 from distributor.settings import (
     DURATION,
-    MASK,
     PATH,
     PATHS,
     SIZE,
@@ -70,16 +69,6 @@ def _catalog(value: str) -> None:
         raise ValueError("must be sqlite:/// and the path of a file")
 
 
-def _mask_credentials(value: str) -> str:
-    """Return a URL without the password in it."""
-    scheme, separator, rest = value.partition("://")
-    authority, slash, path = rest.partition("/")
-    credentials, at, host = authority.rpartition("@")
-    user, colon, _ = credentials.partition(":")
-    masked = f"{user}:{MASK}" if colon else user
-    return f"{scheme}{separator}{masked}{at}{host}{slash}{path}"
-
-
 def _storage_name(value: str) -> None:
     if not _STORAGE_NAME.fullmatch(value) or value != value.strip():
         raise ValueError(f"must be 1 to 255 characters, none of them / or \\, not {value!r}")
@@ -88,9 +77,13 @@ def _storage_name(value: str) -> None:
 
 
 def _storage_uri(value: str) -> None:
-    scheme, colon, rest = value.partition(":")
-    if not colon or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or not rest.strip("/"):
-        raise ValueError("must be a URI such as file:./var/origin/media or s3://bucket/prefix")
+    parts = urlsplit(value)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
+        raise ValueError(
+            "must be file: and a directory, such as file:./var/origin/media or file:///srv/media"
+        )
+    if parts.query or parts.fragment:
+        raise ValueError("a file: URI has only a path; write % ? # in it as %25 %3F %23")
 
 
 def _user_name(value: str) -> None:
@@ -145,9 +138,7 @@ class Storage(Settings, frozen=True):
     uri: str = setting(
         required=True,
         check=_storage_uri,
-        secret=True,
-        mask=_mask_credentials,
-        help="Where the bytes are: file:<directory> or s3://<bucket>/<prefix>.",
+        help="Where the bytes are: file: and a directory, such as file:./var/origin/media or file:///srv/media.",
     )
     public: bool = setting(
         True, kind=SWITCH, help="May be read without credentials, so that edges may serve it."
