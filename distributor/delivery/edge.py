@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
-from distributor.core.keys import split_key
+from distributor.core.keys import cache_key, split_key
 from distributor.core.model import AssetRequest, StoredResponse
 from distributor.core.policy import Decision, Known, decide, refusal, ttl
 from distributor.core.response import select
@@ -339,7 +339,7 @@ class Edge:
         started: bool,
         seconds: float | None,
     ) -> Answer:
-        forward = Forward.URI_MISS
+        forward = Forward.VARY_MISS if fetch.other_variants else Forward.URI_MISS
         if fetch.resumed_partial:
             forward = Forward.PARTIAL
         elif fetch.replaced_stale:
@@ -434,6 +434,9 @@ class Edge:
                 last_resort=self._means.transparent and relay,
                 pause=self._backoff.pause(request.key),
             )
+            if self._means.transparent and stored is None:
+                primary = cache_key(request.asset_id, request.query)
+                fetch.other_variants = bool(self._means.store.alike(primary))
             self._tasks.add(fetch)
             return fetch
 

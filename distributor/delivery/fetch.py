@@ -107,6 +107,7 @@ class Fetch:
         self.fwd_status = 0
         self.resumed_partial = False
         self.replaced_stale = base is not None
+        self.other_variants = False  # are stored, as the one who starts it knows
         self._wants_handover = wants_handover
         self._pause = pause
         self._handover: Exchange | None = None

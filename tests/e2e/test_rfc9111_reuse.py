@@ -163,6 +163,14 @@ async def test_each_variant_is_kept_and_found_again(site: CacheSite) -> None:  #
     assert len(site.seen(asset_id)) == 4
 
 
+async def test_miss_beside_other_variants_says_so(site: CacheSite) -> None:  # RFC 9211 §2.2
+    asset_id = site.new_id()
+    site.script(asset_id, Given(vary("X-Mood")))
+    first, other = [await site.fill(asset_id, mood(value)) for value in "ab"]
+    assert first["Cache-Status"] == "edge-1; fwd=uri-miss; fwd-status=200; stored"
+    assert other["Cache-Status"] == "edge-1; fwd=vary-miss; fwd-status=200; stored"
+
+
 async def test_variant_is_validated_by_its_own_validator(site: CacheSite) -> None:  # RFC 9111 §4.1, §4.3.1
     asset_id = site.new_id()
     stale = [("Cache-Control", "max-age=5"), ("Vary", "X-Mood")]
