@@ -142,6 +142,10 @@ class Jobs:
     async def notify(self) -> None:
         """Wake runners, and whoever waits for a job."""
         self.wake.set()
+        await self.tell()
+
+    async def tell(self) -> None:
+        """Wake whoever waits for a job: one of a kind that no runner takes has changed."""
         async with self._changed:
             self._changed.notify_all()
 

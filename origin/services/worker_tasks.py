@@ -9,10 +9,11 @@ is refused. Output is taken in as hidden temporary files and published as a whol
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -41,6 +42,7 @@ log = logging.getLogger("origin.workers")
 
 _PAGE = 500
 _SWEEP = 500  # outputs looked at in one go
+_AT_ONCE = 16  # files brought to their place: the disk makes them durable together
 
 
 class TaskCanceled(Conflict):
@@ -164,7 +166,7 @@ class WorkerTasks:
                 queued_ms=self._clock.now_ms(),
             )
             await rows.insert(connection, task)
-        await self._jobs.notify()
+        await self._jobs.tell()
         return task
 
     async def _changing(self, connection: AsyncConnection, caller: Caller, id: str) -> WorkerTask:
@@ -180,7 +182,7 @@ class WorkerTasks:
             if task.job.state not in FINAL and task.job.step == 0:
                 await rows.change(connection, task.job.n, self._ended(JobState.ABORTED), {})
         await self._sweep()
-        await self._jobs.notify()
+        await self._jobs.tell()
 
     def _ended(self, state: JobState, error: str | None = None) -> dict[str, object]:
         now = self._clock.now_ms()
@@ -195,7 +197,7 @@ class WorkerTasks:
                 cleared = {"started_ms": None, "finished_ms": None, "error": None, "attempts": 0, "done": 0}
                 await self._renew(connection, task, cleared)
         await self._sweep()
-        await self._jobs.notify()
+        await self._jobs.tell()
 
     async def _renew(
         self, connection: AsyncConnection, task: WorkerTask, also: Mapping[str, object] | None = None
@@ -211,7 +213,7 @@ class WorkerTasks:
                 if task.job.step == 0:
                     await self._renew(connection, task)
         await self._sweep()
-        await self._jobs.notify()
+        await self._jobs.tell()
 
     # --- the worker's side ------------------------------------------------------------------------
 
@@ -242,7 +244,7 @@ class WorkerTasks:
             fresh = {"worker": worker.name, "lease_id": lease_id, "progress": 0.0}
             await rows.change(connection, task.job.n, {**taken, "waiting": str(lease)}, fresh)
             task = await self._get(connection, task.id)
-        await self._jobs.notify()
+        await self._jobs.tell()
         return task
 
     def _require_held(self, task: WorkerTask, worker: Worker | None, lease_id: str | None) -> None:
@@ -358,7 +360,7 @@ class WorkerTasks:
         if error is None:
             await whole(self._publish(task, index_path))
         await self._sweep()
-        await self._jobs.notify()
+        await self._jobs.tell()
 
     async def _index(self, connection: AsyncConnection, task: WorkerTask, name: str | None) -> str | None:
         if not name:
@@ -382,13 +384,15 @@ class WorkerTasks:
             for output in made:  # by path, so that nobody waits for another in a circle
                 await locks.enter_async_context(self._files.locks.hold((storage.n, output.path)))
             try:
-                for output in made:
-                    times[output.path] = await _put(backend, output)
+                for first in range(0, len(made), _AT_ONCE):
+                    await _put_all(backend, made[first : first + _AT_ONCE], times)
             except OriginError as error:
                 await self._end_unpublished(task, times, str(error))
                 raise
             async with self._database.write() as connection:
                 committed = await self._commit(connection, task, made, times, index_path)
+            if made:
+                await self._jobs.notify()  # what it replaces is deleted by a job
             if not committed:
                 await self._end_unpublished(task, times, None)
                 raise TaskCanceled(f"Task {task.id!r} was canceled.", context="task", id=task.id)
@@ -477,7 +481,7 @@ class WorkerTasks:
                 else:
                     await self._renew(connection, task)
         await self._sweep()
-        await self._jobs.notify()
+        await self._jobs.tell()
 
     async def keep_up(self) -> None:
         """Expire leases, end what nobody claims, forget what ended long ago, sweep up output."""
@@ -519,6 +523,17 @@ class WorkerTasks:
             with contextlib.suppress(OriginError):
                 storage = self._storages.known(output.storage_n)
                 await self._storages.backend(storage).drop(output.temporary)
+
+
+async def _put_all(backend: StorageBackend, made: Sequence[Output], times: dict[str, int]) -> None:
+    """Bring outputs to their paths, and note the times of those that got there."""
+    put = await asyncio.gather(*(_put(backend, output) for output in made), return_exceptions=True)
+    for output, time in zip(made, put, strict=True):
+        if isinstance(time, int):
+            times[output.path] = time
+    for failure in put:
+        if isinstance(failure, BaseException):
+            raise failure
 
 
 async def _put(backend: StorageBackend, output: Output) -> int:

@@ -25,9 +25,10 @@ from typing import Any, cast
 
 from origin.catalog.workers import Output
 from origin.core.archives import EXTENSIONS, EntryError, Names, entry_path, kind_of, pick_index
+from origin.core.paths import MAX_PATH_BYTES
 from origin.domain.workers import Worker, WorkerTask, stem_of
 from origin.errors import NoRoom, OriginError
-from origin.ports import Clock, StorageBackend
+from origin.ports import Clock, StorageBackend, Writer
 from origin.services.files import Content
 from origin.services.jobs import Jobs
 from origin.services.storages import Storages
@@ -46,6 +47,7 @@ _MEMORY = 128 << 20  # bytes an xz decoder may take
 _POLL = 5.0
 _LOOK = 0.5  # seconds between looks whether the task was canceled
 _BATCH = 200  # outputs noted at once
+_AT_ONCE = 16  # outputs made durable at once
 _ZIP_ENTRY = b"PK\x01\x02"
 _EXTENDED = (
     tarfile.XHDTYPE,
@@ -193,42 +195,59 @@ class Extractor:
 
 
 class _Taken:
-    """Entries on their way into temporary files, noted with the task some hundred at a time."""
+    """Entries on their way into temporary files, noted with the task some hundred at a time.
+
+    Small files cost their fsync; so several are made durable at once while the next are written.
+    """
 
     def __init__(self, tasks: WorkerTasks, backend: StorageBackend, task: WorkerTask) -> None:
         self._tasks = tasks
         self._backend = backend
         self._task = task
-        self._writer: Any = None
+        self._writer: Writer | None = None
         self._path = ""
+        self._sealing: list[asyncio.Task[None]] = []
         self._made: list[Output] = []
 
     async def begin(self, path: str) -> None:
         await self.end()
-        if len(self._made) >= _BATCH:
+        if len(self._made) + len(self._sealing) >= _BATCH:
             await self.note()
-        self._path = path
+        self._path = f"{self._task.folder()}/{path}"
+        if len(self._path.encode("utf-8")) > MAX_PATH_BYTES:
+            raise EntryError(f"the entry {path[:80]!r} has too long a path")
         self._writer = await self._backend.writer()
 
     async def write(self, data: bytes) -> None:
-        if data:
+        if data and self._writer is not None:
             await self._writer.write(data)
 
     async def end(self) -> None:
-        if self._writer is None:
-            return
-        digests = await self._writer.seal()
-        path = f"{self._task.folder()}/{self._path}"
-        if len(path.encode("utf-8")) > 4096:
-            raise EntryError(f"the entry {self._path[:80]!r} has too long a path")
-        name = self._writer.name
-        self._made.append(
-            Output(path, self._task.storage_n, name, digests.size, digests.sha1, digests.sha256)
-        )
-        await self._writer.release()
-        self._writer = None
+        if self._writer is not None:
+            self._sealing.append(asyncio.create_task(self._seal(self._writer, self._path)))
+            self._writer = None
+        if len(self._sealing) >= _AT_ONCE:
+            await self._settle()
+
+    async def _seal(self, writer: Writer, path: str) -> None:
+        try:
+            digests = await writer.seal()
+        except BaseException:
+            await writer.discard()
+            raise
+        storage_n = self._task.storage_n
+        self._made.append(Output(path, storage_n, writer.name, digests.size, digests.sha1, digests.sha256))
+        await writer.release()
+
+    async def _settle(self) -> None:
+        sealing, self._sealing = self._sealing, []
+        ended = await asyncio.gather(*sealing, return_exceptions=True)
+        for failure in ended:
+            if failure is not None:
+                raise failure
 
     async def note(self) -> None:
+        await self._settle()
         if self._made:
             await self._tasks.note_output(self._task, self._made)
             self._made = []
@@ -237,6 +256,7 @@ class _Taken:
         """Drop what was not noted; what was is swept up with the task."""
         if self._writer is not None:
             await self._writer.discard()
+        await asyncio.gather(*self._sealing, return_exceptions=True)
         for output in self._made:
             with contextlib.suppress(OriginError):
                 await self._backend.drop(output.temporary)
