@@ -358,8 +358,12 @@ class Edge:
         except RequestError as error:
             self._remember(request.key, error)
             raise
-        member = cache_status_member(self._means.node_id, fwd=Forward.URI_MISS, fwd_status=look.status)
-        story = Story(CacheState.MISS, member, look.seconds)
+        node_id, seconds = self._means.node_id, None if look.shared else look.seconds
+        if look.shared:
+            member = cache_status_member(node_id, fwd=Forward.URI_MISS, collapsed=True)
+        else:
+            member = cache_status_member(node_id, fwd=Forward.URI_MISS, fwd_status=look.status)
+        story = Story(CacheState.MISS, member, seconds)
         return self._serving.head_only(request, look.representation, None, story)
 
     async def _confirm(self, request: AssetRequest, stored: StoredResponse | None) -> Answer:

@@ -35,6 +35,7 @@ class Look(NamedTuple):
     confirmed  the stored response it was about is fresh again
     seconds    until the source's header fields
     lasts      seconds for which others may be told the same, >= 0
+    shared     it was asked for another request, under way or remembered
     """
 
     representation: Representation
@@ -42,6 +43,7 @@ class Look(NamedTuple):
     confirmed: bool
     seconds: float
     lasts: float = 0.0
+    shared: bool = False
 
 
 class LookUps:
@@ -67,7 +69,8 @@ class LookUps:
         """
         known = self._memory.get(self._key(request), request.now)
         if known is not None:
-            return known[0]
+            return known[0]._replace(shared=True)
+        joined = self._key(request) in self._under_way
         task = self.start(request, stored)
         await asyncio.wait([task])
         if task.cancelled():
@@ -75,7 +78,7 @@ class LookUps:
         error = task.exception()
         if isinstance(error, EdgeError):
             raise anew(error)
-        return task.result()
+        return task.result()._replace(shared=joined)
 
     def start(self, request: AssetRequest, stored: StoredResponse | None) -> asyncio.Task[Look]:
         """The look-up under way, or a new one. Raises FetchCancelled when the node stops."""

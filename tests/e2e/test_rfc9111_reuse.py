@@ -417,6 +417,22 @@ async def test_waiters_of_one_fetch_say_that_they_were_collapsed(status: int, si
     assert {r.body for r in replies} == {f"answer 1 to {asset_id}".encode()}
 
 
+async def test_head_told_what_another_was_told_says_so(site: CacheSite) -> None:  # RFC 9211 §2.7
+    asset_id = site.new_id()
+    site.script(asset_id, Given([LONG]))
+    first, second = [await site.get(asset_id, method="HEAD") for _ in range(2)]
+    assert len(site.seen(asset_id)) == 1
+    assert first["Cache-Status"] == "edge-1; fwd=uri-miss; fwd-status=200"
+    assert second["Cache-Status"] == "edge-1; fwd=uri-miss; collapsed"
+    assert (
+        "source;dur" in (first["Server-Timing"] or ""),
+        "source;dur" in (second["Server-Timing"] or ""),
+    ) == (
+        True,
+        False,
+    )
+
+
 async def test_waiters_for_what_may_not_be_shared_are_each_sent_on(site: CacheSite) -> None:
     asset_id = site.new_id()
     site.script(asset_id, Given([("Cache-Control", "private, max-age=60")]))
