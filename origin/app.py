@@ -184,12 +184,12 @@ class Origin:
             attempts=config.jobs.attempts,
         )
 
-    def _mounts(self) -> Dispatch:
+    def _mounts(self, key: bytes) -> Dispatch:
         services = self.services
         about = system.handler(
             services, self.metrics, ready=lambda: self.ready, connections=self._count_connections
         )
-        files_dialect = vidispine.handler(services)
+        files_dialect = vidispine.handler(services, key)
         archive_dialect = nodeum.handler(services)
         mounts = [
             Mount(content.PREFIX, "content", content.handler(services)),
@@ -231,7 +231,8 @@ class Origin:
         if self._extractor is not None:
             await self._extractor.start()
         self._upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
-        self._dispatch = self._mounts()
+        key, _ = await asyncio.to_thread(read_or_make_secret, self.config.signing_key_file)
+        self._dispatch = self._mounts(key.encode())
         addresses = await self._listen()
         self.ready = True
         log.info("ready %s", " ".join(addresses))

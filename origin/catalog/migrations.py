@@ -15,7 +15,12 @@ from origin.errors import Unavailable
 
 Step = Callable[[AsyncConnection], Awaitable[None]]
 
-STEPS: tuple[Step, ...] = ()
+
+async def _tokens_refresh(connection: AsyncConnection) -> None:
+    await connection.execute(sa.text("ALTER TABLE tokens ADD COLUMN refresh_ms BIGINT"))
+
+
+STEPS: tuple[Step, ...] = (_tokens_refresh,)
 VERSION = 1 + len(STEPS)
 
 

@@ -363,6 +363,37 @@ async def remove_object(connection: AsyncConnection, project_n: int, id: str) ->
     await connection.execute(sa.delete(objects).where(objects.c.project_n == project_n, objects.c.id == id))
 
 
+async def owner_of(connection: AsyncConnection, file: File) -> str | None:
+    """Say what a File belongs to, "asset …" or "object …"; None: to neither.
+
+    An asset's Files are those uploaded as its versions, and the complete ones in a version's folder.
+    """
+    query = sa.select(objects.c.id).where(objects.c.file_n == file.n)
+    object_id = (await connection.execute(query.limit(1))).scalar_one_or_none()
+    if object_id is not None:
+        return f"object {object_id}"
+    project_id, asset_id, version, *rest = *file.path.split("/"), "", "", ""
+    complete = file.size >= 0 and file.state.value not in _INCOMPLETE
+    of = versions.c.file_n == file.n
+    if complete and any(rest) and version.isascii() and version.isdigit() and len(version) < 10:
+        placed = sa.and_(
+            projects.c.storage_n == file.storage_n,
+            projects.c.id == project_id,
+            assets.c.id == asset_id,
+            versions.c.version == int(version),
+            sa.literal(str(int(version)) == version),
+        )
+        of = sa.or_(of, placed)
+    found = (
+        sa.select(assets.c.id)
+        .join(versions, versions.c.asset_n == assets.c.n)
+        .join(projects, projects.c.n == assets.c.project_n)
+        .where(of)
+    )
+    owner = (await connection.execute(found.limit(1))).scalar_one_or_none()
+    return None if owner is None else f"asset {owner}"
+
+
 # --- Files that go with what they belong to -------------------------------------------------------
 
 

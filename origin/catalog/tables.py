@@ -144,6 +144,7 @@ tokens = sa.Table(
     sa.Column("created_ms", _BIG, nullable=False),
     sa.Column("expires_ms", _BIG),
     sa.Column("used_ms", _BIG),
+    sa.Column("refresh_ms", _BIG),  # good for so long after each use; null: expires when it does
 )
 
 jobs = sa.Table(

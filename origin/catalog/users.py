@@ -34,6 +34,7 @@ def _token(row: Any) -> Token:
         created_ms=row.created_ms,
         expires_ms=row.expires_ms,
         used_ms=row.used_ms,
+        refresh_ms=row.refresh_ms,
     )
 
 
@@ -95,6 +96,7 @@ async def insert_token(connection: AsyncConnection, token: Token, sha256: str) -
             created_ms=token.created_ms,
             expires_ms=token.expires_ms,
             used_ms=token.used_ms,
+            refresh_ms=token.refresh_ms,
         )
     )
 

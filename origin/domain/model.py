@@ -150,8 +150,9 @@ class User:
 class Token:
     """A secret that stands for a user. The secret itself is not kept, only its SHA-256.
 
-    scopes  pairs "controller/action", "*" for any; None: all that the user may (login tokens)
-    hint    the last four characters of the secret
+    scopes      pairs "controller/action", "*" for any; None: all that the user may (login tokens)
+    hint        the last four characters of the secret
+    refresh_ms  how long it is good after each use; None: it ends when it ends
     """
 
     n: int
@@ -162,10 +163,16 @@ class Token:
     created_ms: int = 0
     expires_ms: int | None = None
     used_ms: int | None = None
+    refresh_ms: int | None = None
 
     @property
     def id(self) -> str:
         return make_id(self.n)
+
+    @property
+    def slack_ms(self) -> int:
+        """What a use adds beyond `refresh_ms`, so that not every use has to be written down."""
+        return min(60_000, (self.refresh_ms or 0) // 4)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,10 +116,20 @@ class Access:
         token = caller.token
         if token is None or (token.expires_ms is not None and token.expires_ms <= now):
             raise Unauthenticated("the token has expired", bad_token=True)
+        changes: dict[str, int] = {}
         if token.used_ms is None or now - token.used_ms >= _TOUCH_MS:
+            changes["used_ms"] = now
+        if token.refresh_ms is not None and (token.expires_ms or 0) < now + token.refresh_ms:
+            changes |= {"used_ms": now, "expires_ms": now + token.refresh_ms + token.slack_ms}
+        if changes:
             async with self._database.write() as connection:
-                await rows.update_token(connection, token.n, {"used_ms": now})
-            self._remember(key, replace(caller, token=replace(token, used_ms=now)))
+                await rows.update_token(connection, token.n, changes)
+            token = replace(
+                token,
+                used_ms=changes["used_ms"],
+                expires_ms=changes.get("expires_ms", token.expires_ms),
+            )
+            caller = self._remember(key, replace(caller, token=token))
         return caller
 
     async def act_for(self, caller: Caller, name: str) -> Caller:
@@ -300,12 +310,14 @@ class Access:
         scopes: Iterable[str] | None,
         *,
         expires_ms: int | None = None,
+        refresh_ms: int | None = None,
         user: str | None = None,
     ) -> tuple[Token, str]:
         """Return a new token and its secret, which is shown this once.
 
-        scopes  pairs "controller/action"; None: all that the user may
-        user    whose; None: the caller's. Another's: administrators only
+        scopes      pairs "controller/action"; None: all that the user may
+        refresh_ms  it is good for so long after each use
+        user        whose; None: the caller's. Another's: administrators only
 
         A caller with a token can give only scopes it has itself, and no later expiry: else Forbidden.
         """
@@ -319,7 +331,9 @@ class Access:
         for scope in granted or ():
             _check_scope(scope)
         if caller.token is not None:
-            _check_no_more(caller.token, granted, expires_ms)
+            own = caller.token
+            prolonged = refresh_ms is not None and own.refresh_ms is None
+            _check_no_more(own, granted, None if prolonged else expires_ms)
         secret = base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode("ascii")
         now = self._clock.now_ms()
         async with self._database.write() as connection:
@@ -331,6 +345,7 @@ class Access:
                 hint=secret[-4:],
                 created_ms=now,
                 expires_ms=expires_ms,
+                refresh_ms=refresh_ms,
             )
             await rows.insert_token(connection, token, _sha256(secret))
             await rows.remove_expired_logins(connection, now)

@@ -353,7 +353,9 @@ class Assets:
                 await rows.lock(connection, place.project.n)
                 await rows.save_object(connection, place.project.n, id, file.n)
 
-            await self._files.check_upload(caller, place.storage.id, path, declared_length=len(document))
+            await self._files.check_upload(
+                caller, place.storage.id, path, declared_length=len(document), by_owner=True
+            )
             async with self._files.receive(place.storage, _once(document)) as received:
                 try:
                     return await self._files.place(
@@ -365,7 +367,9 @@ class Assets:
     async def update_object(self, caller: Caller, place: Place, id: str, document: bytes) -> File:
         """Replace the bytes; the File keeps its id. Raises NotFound."""
         file = await self.object_file(caller, place, id)
-        return await self._files.replace(caller, file.id, _once(document), declared_length=len(document))
+        return await self._files.replace(
+            caller, file.id, _once(document), declared_length=len(document), by_owner=True
+        )
 
     async def delete_object(self, caller: Caller, place: Place, id: str) -> None:
         file = await self.object_file(caller, place, id)

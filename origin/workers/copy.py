@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 PIECE = 1 << 20  # bytes read at once
 SYNC_EVERY = 64 << 20  # bytes between two offsets from which a crash goes on
+CREDIT = 0.1  # seconds
 _MOST_NAMES = 10_000
 _ASKED = ("file", "storage", "path", "fixed", "limit", "required_seconds")
 CHECK, TRANSFER, VERIFY, PUBLISH, REMOVE = 1, 2, 3, 4, 5
@@ -333,22 +334,30 @@ async def _watched(run: Run, work: Coroutine[Any, Any, T]) -> T:
 
 @dataclass(slots=True)
 class Throttle:
-    """Keeps a transfer below `rate` bytes per second from its first byte on; None: no bound."""
+    """Keeps a transfer at `rate` bytes per second from its first byte on; None: no bound.
+
+    What disk and scheduler took of its time is made up for, but never more than CREDIT seconds' worth,
+    so that any 2 s hold at most 2 · rate and the 7.5 % that credit and one piece come to.
+    """
 
     rate: int | None
-    _due: float = 0.0
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _due: float | None = None
 
     def piece(self, most: int) -> int:
-        """How many bytes to take at once, so that any 2 s hold no more than the rate allows."""
-        return most if self.rate is None else max(1, min(most, self.rate // 4))
+        """How many bytes to take at once: those of 50 ms, and no more than `most`."""
+        return most if self.rate is None else max(1, min(most, self.rate // 20))
 
     async def wait(self, run: Run, sent: int) -> None:
         """Wait until more may be sent; looks twice a second whether the job was aborted."""
         if self.rate is None:
             return
-        self._due = max(self._due, time.monotonic()) + sent / self.rate
-        while (left := self._due - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, 0.5))
+        now = self.now()
+        start = now if self._due is None else max(self._due, now - CREDIT)
+        self._due = start + sent / self.rate
+        while (left := self._due - self.now()) > 0:
+            await self.sleep(min(left, 0.5))
             await run.check()
 
 

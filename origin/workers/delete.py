@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,23 +14,17 @@ from origin.services.files import DELETE_FILE, Files
 from origin.services.jobs import Run
 from origin.services.storages import Storages
 
-Gone = Callable[[AsyncConnection, int], Awaitable[None]]
-"""Called with the number of a File whose row is about to go, in the same transaction."""
-
 
 class DeleteFile:
-    """input: `file` number, `state` before. before_row: e.g. takes the File out of its components."""
+    """input: `file` number, `state` before."""
 
     type = DELETE_FILE
     steps = ("Mark", "Remove bytes", "Remove entity")
 
-    def __init__(
-        self, database: Database, storages: Storages, files: Files, *, before_row: Gone | None = None
-    ) -> None:
+    def __init__(self, database: Database, storages: Storages, files: Files) -> None:
         self._database = database
         self._storages = storages
         self._files = files
-        self._before_row = before_row
 
     async def run(self, run: Run) -> str | None:
         n = _number(run.job)
@@ -50,9 +43,7 @@ class DeleteFile:
             if other is None:  # else the path holds another File's bytes by now
                 await backend.remove(file.path)
             async with self._database.write() as connection:
-                if self._before_row is not None:
-                    await self._before_row(connection, n)
-                await rows.remove(connection, n)
+                await rows.remove(connection, n)  # and with it its places in components
         return None
 
     async def undo(self, connection: AsyncConnection, job: Job) -> None:

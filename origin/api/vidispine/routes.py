@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 
 from aiohttp import web
 
@@ -28,10 +27,9 @@ _ANY_FORM = (Form.XML, Form.JSON, Form.TEXT)
 _DOCUMENT_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept"}
 
 
-def handler(services: Services) -> Handler:
-    """Return what answers the mounts /API, /APInoauth and /storage."""
-    # A key of this process: signed addresses end with it, at the latest after 15 minutes anyway.
-    return Dialect(services, Signer(secrets.token_bytes(32))).answer
+def handler(services: Services, key: bytes) -> Handler:
+    """Return what answers the mounts /API, /APInoauth and /storage. key: of signed addresses, secret."""
+    return Dialect(services, Signer(key)).answer
 
 
 class Dialect:

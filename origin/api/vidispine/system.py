@@ -9,26 +9,24 @@ from origin.api.vidispine.problems import forbidden
 from origin.api.vidispine.wire import to_json
 
 _LONGEST = 365 * 24 * 3600  # seconds
-_WORKING_DAY = 8 * 3600  # seconds
 
 
 async def token(call: Call) -> Answer:
-    """A login token for the caller, good for `seconds`.
-
-    Expiry times do not move here: with `autoRefresh` the token is good for a working day at least,
-    where the real system would prolong it with every use.
-    """
+    """A login token for the caller, good for `seconds`; with `autoRefresh` for so long after each use."""
     user = call.caller.user
     assert user is not None
     if call.rest and call.rest[0] != user.name:
         raise forbidden("user", "a token can be had for oneself only", id=call.rest[0])
     seconds = call.params.integer("seconds", least=1, most=_LONGEST)
     lifetime = 60 if seconds is None else seconds
-    if call.params.boolean("autoRefresh", False):
-        lifetime = max(lifetime, _WORKING_DAY)
+    refresh = call.params.boolean("autoRefresh", False)
     now = call.services.clock.now_ms()
     _, secret = await call.services.access.create_token(
-        call.caller, "login", None, expires_ms=now + lifetime * 1000
+        call.caller,
+        "login",
+        None,
+        expires_ms=now + lifetime * 1000,
+        refresh_ms=lifetime * 1000 if refresh else None,
     )
     return Document({"token": secret, "user": user.name})
 
