@@ -29,6 +29,9 @@ class DiskReader:
         A file system that cannot say counts as one that must be waited for.
         """
         try:
+            if count <= STEP:
+                first = os.preadv(fd, self._probe, start, os.RWF_NOWAIT)
+                return not first or os.preadv(fd, self._probe, start + count - 1, os.RWF_NOWAIT) >= 0
             for position in (*range(start, start + count, STEP), start + count - 1):
                 if os.preadv(fd, self._probe, position, os.RWF_NOWAIT) != 1:
                     return True  # past the end: reading says so at once

@@ -172,6 +172,8 @@ class EdgeProtocol(RequestHandler):
     """One connection.
 
     descriptor   of the transport's socket; only to be written to while the transport holds nothing
+    duplicate    a socket of our own on the same connection, for flags that descriptors cannot give; None:
+                 not needed yet
     cut_reason   why this node ended the connection amid an answer; None: the client did
     meter        bytes handed to the connection, for min_send_rate
     """
@@ -190,6 +192,7 @@ class EdgeProtocol(RequestHandler):
         "cut_reason",
         "deadline",
         "descriptor",
+        "duplicate",
         "meter",
         "peer",
         "state",
@@ -221,6 +224,7 @@ class EdgeProtocol(RequestHandler):
         self.deadline = math.inf
         self.meter = Meter(server.limits.min_send_rate)
         self.descriptor = -1
+        self.duplicate: socket.socket | None = None
         self.peer = "-"
         self.state = State.FRESH
         self.task: asyncio.Task[None] | None = None
@@ -253,6 +257,8 @@ class EdgeProtocol(RequestHandler):
             server.admitted -= self._admitted
             server.observer.connection(server.listener, -1)
         super().connection_lost(exc)
+        if self.duplicate is not None:
+            self.duplicate.close()
         if self._wake is not None and not self._wake.done():
             self._wake.cancel()
         server.settled()
@@ -459,6 +465,15 @@ class EdgeProtocol(RequestHandler):
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client left")
         return cast(socket.socket, transport.get_extra_info("socket"))
+
+    def begin(self, head: bytes) -> int:
+        """Send what more follows at once; returns the bytes taken. Raises OSError.
+
+        Only while the transport holds nothing. Head and first bytes of the body then share a packet.
+        """
+        if self.duplicate is None:
+            self.duplicate = socket.socket(fileno=os.dup(self.descriptor))
+        return self.duplicate.send(head, socket.MSG_MORE)
 
     def write(self, data: bytes) -> None:
         """Hand `data` to the transport. Raises ConnectionResetError when the client has left."""
