@@ -196,7 +196,7 @@ class Origin:
             Mount(admin.PREFIX, "admin", admin.handler(services)),
             *(Mount(prefix, "vidispine", files_dialect) for prefix in vidispine.PREFIXES),
             *(Mount(prefix, "nodeum", archive_dialect) for prefix in nodeum.PREFIXES),
-            Mount(ove.PREFIX, "ove", ove.handler(services), slashes=True),
+            Mount(ove.PREFIX, "ove", ove.handler(services), slashes=True, max_age=ove.MAX_AGE),
             Mount("/healthz", "system", about),
             Mount("/readyz", "system", about),
             Mount("/metrics", "system", about),
@@ -355,12 +355,12 @@ class Origin:
         if isinstance(request, OriginRequest):
             asked = request.headers.get("X-Request-Id", "")
             request.id = asked if _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
-        preflight = self._cors.preflight(request)
-        if preflight is not None:
-            return preflight
         if self._dispatch is None:
             return plain(503, "starting", headers={"Retry-After": "1"})
         mount = self._dispatch.find(raw_path(request))
+        preflight = self._cors.preflight(request, mount.max_age)
+        if preflight is not None:
+            return preflight
         if isinstance(request, OriginRequest):
             request.dialect = mount.name
         acting.set(self._act(request, mount.name))

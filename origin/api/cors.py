@@ -50,8 +50,8 @@ class Cors:
         named = {method for rule in rules for method in rule.methods}
         return [method for method in _METHODS if method in named or "*" in named]
 
-    def preflight(self, request: web.Request) -> web.Response | None:
-        """Answer a preflight; None when the request is none."""
+    def preflight(self, request: web.Request, max_age: int = MAX_AGE) -> web.Response | None:
+        """Answer a preflight; None when the request is none. max_age: seconds it may be remembered."""
         origin = request.headers.get("Origin")
         wanted = request.headers.get("Access-Control-Request-Method")
         if request.method != "OPTIONS" or origin is None or wanted is None:
@@ -62,7 +62,7 @@ class Cors:
         if wanted in methods:
             response.headers["Access-Control-Allow-Methods"] = ", ".join(methods)
             response.headers["Access-Control-Allow-Headers"] = ALLOWED
-            response.headers["Access-Control-Max-Age"] = str(MAX_AGE)
+            response.headers["Access-Control-Max-Age"] = str(max_age)
         return response
 
     def apply(self, request: web.Request, response: web.StreamResponse) -> None:

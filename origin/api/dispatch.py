@@ -21,12 +21,14 @@ class Mount:
 
     name     of the dialect, for metrics and logs
     slashes  any number of "/" at the beginning of a path counts as one
+    max_age  seconds a browser may remember a preflight
     """
 
     prefix: str
     name: str
     handler: Handler
     slashes: bool = False
+    max_age: int = 600
 
     def fits(self, path: str) -> bool:
         if self.slashes and path.startswith("//"):

@@ -80,6 +80,7 @@ class WorkerTasks:
         self._attempts = attempts
         self._patience_ms = patience_ms
         self._keep_ms = keep_ms
+        self._publishing: set[int] = set()  # numbers of the jobs whose output is on its way now
         jobs.register_elsewhere(WORKER_TASK, self._dropped)
 
     async def _dropped(self, connection: AsyncConnection, job: Job) -> None:
@@ -357,10 +358,12 @@ class WorkerTasks:
                 await rows.change(connection, task.job.n, begun, {})
             if task.worker:
                 await rows.seen(connection, task.worker, self._clock.now_ms())
-        if error is None:
-            await whole(self._publish(task, index_path))
-        await self._sweep()
-        await self._jobs.tell()
+        try:
+            if error is None:
+                await whole(self._publish(task, index_path))
+        finally:
+            await self._sweep()
+            await self._jobs.tell()
 
     async def _index(self, connection: AsyncConnection, task: WorkerTask, name: str | None) -> str | None:
         if not name:
@@ -374,7 +377,17 @@ class WorkerTasks:
         return path
 
     async def _publish(self, task: WorkerTask, index_path: str | None) -> None:
-        """Can be repeated: a crash takes it up at the next start. What is raised has ended the task."""
+        """Can be repeated: after a crash, or a failure of the catalog, `recover` carries it on.
+
+        An OriginError that is raised has ended the task.
+        """
+        self._publishing.add(task.job.n)
+        try:
+            await self._publish_now(task, index_path)
+        finally:
+            self._publishing.discard(task.job.n)
+
+    async def _publish_now(self, task: WorkerTask, index_path: str | None) -> None:
         storage = self._storages.known(task.storage_n)
         backend = self._storages.backend(storage)
         async with self._database.read() as connection:
@@ -486,6 +499,7 @@ class WorkerTasks:
     async def keep_up(self) -> None:
         """Expire leases, end what nobody claims, forget what ended long ago, sweep up output."""
         await self.expire()
+        await self.recover()
         now = self._clock.now_ms()
         async with self._database.write() as connection:
             for n in await rows.unclaimed(connection, now - self._patience_ms):
@@ -494,10 +508,12 @@ class WorkerTasks:
         await self._sweep()
 
     async def recover(self) -> None:
-        """At start: publish what was on its way to its place."""
+        """At start, and now and then: publish what was on its way to its place."""
         async with self._database.read() as connection:
             found = await rows.publishing(connection)
         for task in found:
+            if task.job.n in self._publishing:
+                continue
             index = task.job.input.get("index")
             try:
                 await self._publish(task, index if isinstance(index, str) else None)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from tests.support.ove import EDGE, MEMBER, READER, STRANGER, Client
+from tests.support.ove import EDGE, MEMBER, READER, STRANGER, Client, running
 
 TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
@@ -89,6 +90,20 @@ async def test_options_needs_no_credentials_and_says_what_may_be_sent(films: Cli
     for name in ("Authorization", "AUTH_TOKEN", "AUTH-TOKEN", "Content-Type", "Content-Disposition"):
         assert name in answer.headers["Access-Control-Allow-Headers"]
     assert answer.headers["Access-Control-Max-Age"] == "86400"
+
+
+async def test_a_page_of_another_origin_may_ask_and_read_where_the_settings_let_it(tmp_path: Path) -> None:
+    rules = [{"origins": ["https://app.example"], "paths": ["/api"], "methods": ["GET", "POST"]}]
+    async with running(tmp_path, cors=rules) as client:
+        asked = {"Origin": "https://app.example", "Access_Control_Request_Method": "POST"}
+        answer = await client("OPTIONS", "/api/media/create", user=None, **asked)
+        assert (answer.status, answer.headers["Access-Control-Max-Age"]) == (204, "86400")
+        assert answer.headers["Access-Control-Allow-Methods"] == "GET, POST"
+        refused = await client("GET", "/api/none/list", Origin="https://app.example")
+        assert refused.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        assert "X-Task-Id" in refused.headers["Access-Control-Expose-Headers"]
+        other = await client("GET", "/api/list", Origin="https://other.example")
+        assert "Access-Control-Allow-Origin" not in other.headers
 
 
 # --- records --------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from origin.services.worker_tasks import WorkerTasks
 from tests.support.origin_service import PASSWORD, running_origin
 from tests.support.ove import EDGE, MEMBER, STRANGER, Client
 
@@ -390,6 +391,47 @@ async def test_output_waits_for_the_end_across_a_restart(tmp_path: Path) -> None
         await client.ok("PUT", f"{QUEUE}/{id}", {"status": "done"}, token=token)
         assert await client.names("pic") == ["pic.png", "w1/pic/a"]
         assert service.on_disk()["films/pic/1/w1/pic/a"] == b"x"
+
+
+async def test_a_publication_cut_short_by_a_crash_is_carried_on_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(*_: Any) -> bool:
+        raise RuntimeError("power cut")
+
+    async with running_origin(tmp_path) as service:
+        client = Client(service)
+        await client.project()
+        await client.upload("pic", "pic.png", b"pixels")
+        token = await register(client)
+        id = await schedule(client)
+        await claim(client, token)
+        for name in ("a", "view.html"):
+            await client.ok("PUT", f"{QUEUE}/{id}/output?filename={name}", body=b"x", token=token)
+        monkeypatch.setattr(WorkerTasks, "_commit", crash)
+        end = {"status": "done", "index_file": "w1/pic/view.html"}
+        refused = await client.refused("PUT", f"{QUEUE}/{id}", end, token=token)
+        assert refused == (500, "Internal server error")
+        assert await client.names("pic") == ["pic.png"]
+        monkeypatch.undo()
+    async with running_origin(tmp_path) as service:
+        client = Client(service)
+        assert await client.names("pic") == ["pic.png", "w1/pic/a", "w1/pic/view.html"]
+        meta = await client.meta("pic")
+        assert meta["processing_status"] == "done" and meta["index_file"].endswith("/w1/pic/view.html")
+
+
+async def test_what_is_in_the_way_of_output_ends_the_task_and_leaves_none_of_it(queue: Client) -> None:
+    token = await register(queue)
+    id = await schedule(queue)
+    await claim(queue, token)
+    for name in ("a", "b/c"):
+        await queue.ok("PUT", f"{QUEUE}/{id}/output?filename={name}", body=b"x", token=token)
+    (queue.service.folder / "media/films/pic/1/w1/pic").mkdir(parents=True)
+    (queue.service.folder / "media/films/pic/1/w1/pic/b").write_bytes(b"a file where a folder should be")
+    assert (await queue.refused("PUT", f"{QUEUE}/{id}", {"status": "done"}, token=token))[0] == 409
+    assert (await queue.meta("pic"))["processing_status"] == "error"
+    assert set(queue.service.on_disk()) == {"films/pic/1/pic.png", "films/pic/1/w1/pic/b"}
 
 
 async def test_two_workers_that_race_do_every_task_once(client: Client) -> None:
