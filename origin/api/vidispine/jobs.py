@@ -40,7 +40,8 @@ async def set_priority(call: Call) -> Answer:
 
 
 async def abort(call: Call) -> Answer:
-    call.params.boolean("cleanup", True)
+    if not call.params.boolean("cleanup", True):
+        raise invalid("cleanup", "what an aborted job has left is always removed", value="false")
     job = await call.services.jobs.abort(call.caller, call.rest[0], call.params.text("reason"))
     return Document(job_value(job, JobShape()))
 

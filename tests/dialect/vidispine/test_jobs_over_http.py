@@ -171,6 +171,16 @@ async def test_an_aborted_copy_ends_aborted_and_leaves_nothing(client: Client, t
     assert (again.status, again.json["status"]) == (200, "ABORTED")
 
 
+async def test_an_abort_that_shall_leave_its_remains_is_refused_and_the_job_goes_on(client: Client) -> None:
+    await client.upload("a", bytes(5000), label="1")
+    id_ = (await client("POST", f"{COPY}?limitRate=1000", accept=TEXT)).text.strip()
+    reply = await client("DELETE", f"/API/job/{id_}?cleanup=false")
+    assert (reply.status, reply.json["invalidInput"]["context"]) == (400, "cleanup")
+    assert (await client("GET", f"/API/job/{id_}")).json["status"] in ("READY", "STARTED")
+    assert (await client("DELETE", f"/API/job/{id_}?cleanup=true")).status == 200
+    assert (await client.job(id_))["status"] == "ABORTED"
+
+
 async def test_a_copy_cut_off_by_a_stop_goes_on_at_the_next_start(tmp_path: Path) -> None:
     body = bytes(range(256)) * 100
     async with running(tmp_path) as (_, client):
