@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from origin.catalog import files as rows
-from origin.catalog.database import Database, next_number
+from origin.catalog.database import Database, next_numbers
 from origin.core import paths
 from origin.core.paging import Page
 from origin.core.query import FileFilter
@@ -141,20 +141,25 @@ class Scans:
                 await held.enter_async_context(self._files.locks.hold((storage.n, stat.path)))
             async with self._database.write() as connection:
                 there = await rows.at_paths(connection, storage.n, [stat.path for stat in new])
+                new = [stat for stat in new if stat.path not in there]
+                if not new:
+                    return
                 now = self._clock.now_ms()
-                for stat in new:
-                    if stat.path not in there:
-                        file = File(
-                            n=await next_number(connection, "file"),
-                            storage_n=storage.n,
-                            path=stat.path,
-                            state=FileState.OPEN,
-                            size=stat.size,
-                            mtime_ns=stat.mtime_ns,
-                            created_ms=now,
-                            changed_ms=now,
-                        )
-                        await rows.insert(connection, file)
+                first = await next_numbers(connection, "file", len(new))
+                fresh = [
+                    File(
+                        n=n,
+                        storage_n=storage.n,
+                        path=stat.path,
+                        state=FileState.OPEN,
+                        size=stat.size,
+                        mtime_ns=stat.mtime_ns,
+                        created_ms=now,
+                        changed_ms=now,
+                    )
+                    for n, stat in enumerate(new, first)
+                ]
+                await rows.insert_all(connection, fresh)
 
     def _compared(self, file: File, stat: Stat) -> tuple[File, File] | None:
         """Return (as it is now, as it was seen), or None when nothing changes."""
