@@ -23,6 +23,7 @@ from origin.domain.model import File
 from origin.domain.projects import Asset, Event, Project, Version
 from origin.domain.states import FileState, JobState
 from origin.domain.workers import status_of
+from origin.errors import NotFound
 
 _INCOMPLETE = [
     state.value
@@ -160,9 +161,14 @@ async def asset(connection: AsyncConnection, project: Project, id: str) -> Asset
     return _asset(row) if row else None
 
 
-async def lock(connection: AsyncConnection, project_n: int) -> None:
-    """Let no other transaction change the project's assets until this one ends."""
-    await connection.execute(sa.select(projects.c.n).where(projects.c.n == project_n).with_for_update())
+async def lock(connection: AsyncConnection, project: Project) -> None:
+    """Let no other transaction change the project's assets until this one ends.
+
+    Raises NotFound when the project is gone.
+    """
+    held = sa.select(projects.c.n).where(projects.c.n == project.n).with_for_update()
+    if (await connection.execute(held)).scalar_one_or_none() is None:
+        raise NotFound("Project", project.id)
 
 
 async def insert_asset(connection: AsyncConnection, asset: Asset) -> None:

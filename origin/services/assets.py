@@ -152,7 +152,7 @@ class Assets:
         """Raises Invalid (id), InUse: by an asset, or by a File at its path."""
         self._check_id(id)
         async with self._locks.hold((place.project.n, id)), self._database.write() as connection:
-            await rows.lock(connection, place.project.n)
+            await rows.lock(connection, place.project)
             taken = await rows.asset(connection, place.project, id)
             if taken or await file_rows.at_path(connection, place.storage.n, place.path(id)):
                 raise InUse(f"Asset {id!r} already exists.", context="asset", id=id)
@@ -188,7 +188,7 @@ class Assets:
     async def edit(self, place: Place, id: str, change: Callable[[Asset], Asset]) -> Asset:
         """Set name, description and tags to what `change` makes of them."""
         async with self._locks.hold((place.project.n, id)), self._database.write() as connection:
-            await rows.lock(connection, place.project.n)
+            await rows.lock(connection, place.project)
             asset = change(await self._get(connection, place, id))
             await rows.save_asset(connection, asset)
         return asset
@@ -196,7 +196,7 @@ class Assets:
     async def delete(self, caller: Caller, place: Place, id: str) -> None:
         """All versions and Files go, tasks are canceled; bytes go after the rows."""
         async with self._locks.hold((place.project.n, id)), self._database.write() as connection:
-            await rows.lock(connection, place.project.n)
+            await rows.lock(connection, place.project)
             asset = await self._get(connection, place, id)
             await worker_rows.cancel(connection, self._clock.now_ms(), asset_n=asset.n)
             await rows.remove_asset(connection, asset.n)
@@ -294,7 +294,7 @@ class Assets:
         version: int,
         file: File,
     ) -> None:
-        await rows.lock(connection, place.project.n)
+        await rows.lock(connection, place.project)
         asset = await rows.asset(connection, place.project, id)
         if known is not None and (asset is None or asset.n != known.n):
             raise NotFound("Asset", id)
@@ -350,7 +350,7 @@ class Assets:
                     raise taken
 
             async def note(connection: AsyncConnection, file: File) -> None:
-                await rows.lock(connection, place.project.n)
+                await rows.lock(connection, place.project)
                 await rows.save_object(connection, place.project.n, id, file.n)
 
             await self._files.check_upload(

@@ -5,7 +5,8 @@ All projects are kept in memory, for the right to every File asks which project'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -44,6 +45,7 @@ class Projects:
         self._storages = storages
         self._jobs = jobs
         self._by_id: dict[tuple[int, str], Project] = {}
+        self._changing = asyncio.Lock()  # so that memory changes in the order of the commits
         access.groups_at = self._groups_at
         access.closed_to = self._closed_to
 
@@ -58,7 +60,14 @@ class Projects:
         return None if project is None else project.groups
 
     def _closed_to(self, caller: Caller) -> list[tuple[int, str]]:
-        return [key for key, project in self._by_id.items() if not self.may(caller, Verb.READ, project)]
+        if caller.admin:
+            return []
+        return [(p.storage_n, p.id) for p in self._there() if not self.may(caller, Verb.READ, p)]
+
+    def _there(self) -> Iterator[Project]:
+        """Those whose storage has not been removed."""
+        known = {storage.n for storage in self._storages.everything()}
+        return (project for project in self._by_id.values() if project.storage_n in known)
 
     # --- rights and reading -----------------------------------------------------------------------
 
@@ -73,7 +82,7 @@ class Projects:
         found = await self._storages.listing(caller)
         if caller.user is not None:
             return found
-        shown = {p.storage_n for p in self._by_id.values() if self.may(caller, Verb.READ, p)}
+        shown = {p.storage_n for p in self._there() if self.may(caller, Verb.READ, p)}
         return [storage for storage in found if storage.n in shown]
 
     async def store(self, caller: Caller, name: str) -> Storage:
@@ -96,7 +105,7 @@ class Projects:
 
     def known(self, n: int) -> Project | None:
         """By number, without asking who wants to know."""
-        return next((project for project in self._by_id.values() if project.n == n), None)
+        return next((project for project in self._there() if project.n == n), None)
 
     def find(self, storage: Storage, id: str) -> Place:
         """Without asking who wants to know. Raises NotFound."""
@@ -124,22 +133,23 @@ class Projects:
         if not is_project_id(id):
             raise Invalid("name", "a project's id is the name of an S3 bucket: 3 to 63 of a-z 0-9 . -", id)
         now = self._clock.now_ms()
-        async with self._database.write() as connection:
-            if (storage.n, id) in self._by_id or await file_rows.at_path(connection, storage.n, id):
-                raise InUse(
-                    f"Project {id!r} already exists in store {storage.name!r}.", context="project", id=id
+        async with self._changing:
+            async with self._database.write() as connection:
+                if (storage.n, id) in self._by_id or await file_rows.at_path(connection, storage.n, id):
+                    raise InUse(
+                        f"Project {id!r} already exists in store {storage.name!r}.", context="project", id=id
+                    )
+                project = Project(
+                    n=await next_number(connection, "project"),
+                    storage_n=storage.n,
+                    id=id,
+                    name=name or id,
+                    access=tuple(dict.fromkeys(groups)),
+                    created_ms=now,
+                    updated_ms=now,
                 )
-            project = Project(
-                n=await next_number(connection, "project"),
-                storage_n=storage.n,
-                id=id,
-                name=name or id,
-                access=tuple(dict.fromkeys(groups)),
-                created_ms=now,
-                updated_ms=now,
-            )
-            await rows.save(connection, project, new=True)
-        self._by_id[storage.n, id] = project
+                await rows.save(connection, project, new=True)
+            self._by_id[storage.n, id] = project
         return project
 
     async def update(
@@ -151,28 +161,30 @@ class Projects:
         fields: Mapping[str, object] | None = None,
     ) -> Project:
         """None stays, as do fields that are not given."""
-        async with self._database.write() as connection:
-            project = self._current(place)
-            project = replace(
-                project,
-                name=project.name if name is None else name or project.id,
-                tags=project.tags if tags is None else tuple(tags),
-                fields={**project.fields, **(fields or {})},
-                updated_ms=self._clock.now_ms(),
-            )
-            await rows.save(connection, project, new=False)
-        self._by_id[project.storage_n, project.id] = project
+        async with self._changing:
+            async with self._database.write() as connection:
+                project = self._current(place)
+                project = replace(
+                    project,
+                    name=project.name if name is None else name or project.id,
+                    tags=project.tags if tags is None else tuple(tags),
+                    fields={**project.fields, **(fields or {})},
+                    updated_ms=self._clock.now_ms(),
+                )
+                await rows.save(connection, project, new=False)
+            self._by_id[project.storage_n, project.id] = project
         return project
 
     async def set_access(self, caller: Caller, place: Place, groups: Sequence[str]) -> Project:
         """Replace the groups; administrators only."""
         self._access.require_admin(caller)
-        async with self._database.write() as connection:
-            project = replace(
-                self._current(place), access=tuple(dict.fromkeys(groups)), updated_ms=self._clock.now_ms()
-            )
-            await rows.save(connection, project, new=False)
-        self._by_id[project.storage_n, project.id] = project
+        async with self._changing:
+            async with self._database.write() as connection:
+                project = replace(
+                    self._current(place), access=tuple(dict.fromkeys(groups)), updated_ms=self._clock.now_ms()
+                )
+                await rows.save(connection, project, new=False)
+            self._by_id[project.storage_n, project.id] = project
         return project
 
     def _current(self, place: Place) -> Project:
@@ -183,20 +195,21 @@ class Projects:
 
     async def delete(self, caller: Caller, place: Place, *, force: bool = False) -> None:
         """With all assets, objects and Files below; their bytes go after the rows. Raises NotEmpty."""
-        async with self._database.write() as connection:
-            project = self._current(place)
-            held = await rows.contents(connection, project)
-            if any(held) and not force:
-                raise NotEmpty(
-                    f"Project {project.id!r} holds {_held(*held)}; send force=true to delete them.",
-                    context="project",
-                    id=project.id,
-                )
-            await worker_rows.cancel(connection, self._clock.now_ms(), project_n=project.n)
-            await rows.remove(connection, project.n)
-            # While the rows go nobody may read the Files as if they belonged to no project.
-            await self.condemn(connection, caller, place.storage, project.id)
-        del self._by_id[project.storage_n, project.id]
+        async with self._changing:
+            async with self._database.write() as connection:
+                project = self._current(place)
+                held = await rows.contents(connection, project)
+                if any(held) and not force:
+                    raise NotEmpty(
+                        f"Project {project.id!r} holds {_held(*held)}; send force=true to delete them.",
+                        context="project",
+                        id=project.id,
+                    )
+                await worker_rows.cancel(connection, self._clock.now_ms(), project_n=project.n)
+                await rows.remove(connection, project.n)
+                # While the rows go nobody may read the Files as if they belonged to no project.
+                await self.condemn(connection, caller, place.storage, project.id)
+            del self._by_id[project.storage_n, project.id]
         await self._jobs.notify()
 
     async def condemn(self, connection: AsyncConnection, caller: Caller, storage: Storage, path: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -162,6 +164,39 @@ async def test_files_that_lie_there_already_are_no_obstacle_to_a_project_but_to_
     assert await client.ok("GET", "/api/media/films/list") == {"Assets": []}
     assert await client.ok("GET", "/api/media/films/list?includeEmpty=true") == {"Assets": ["loose"]}
     assert await client.refused("DELETE", "/api/media/films") == (409, "Project not empty")
+
+
+async def test_a_removed_storage_takes_its_projects_along_and_disturbs_no_other(client: Client) -> None:
+    await client.add_users()
+    await client.ok("POST", "/api/archive/create", {"id": "old", "groups": ["team"]})
+    await client.ok("POST", "/api/archive/create", {"id": "newer", "groups": ["public"]})
+    await client.service.services.storages.delete(await client.service.admin(), "VX-2")
+    assert await client.refused("GET", "/api/archive/list") == (400, "Store not found")
+    await client.project()
+    await client.upload("a", "x.bin", b"x")
+    assert await client.ok("GET", "/api/list", user=None) == ["media"]
+    found = await client("GET", "/api/catalog/search?q=x.bin", user=STRANGER)
+    assert found.json["count"] == 1
+    assert await client.ok("GET", "/api/workers/queue") == []
+
+
+async def test_an_upload_to_a_project_deleted_meanwhile_leaves_nothing(films: Client) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x"
+        begun.set()
+        await go_on.wait()
+        yield b"y"
+
+    target = "/api/media/films/upload/a?filename=x&create=1"
+    sending = asyncio.create_task(films.refused("POST", target, body=body()))
+    await begun.wait()
+    await films.ok("DELETE", "/api/media/films")
+    go_on.set()
+    assert await sending == (400, "Project not found")
+    await films.jobs_done()
+    assert films.service.on_disk() == {}
 
 
 # --- who may what ---------------------------------------------------------------------------------
