@@ -38,29 +38,6 @@ async def test_a_project_is_made_listed_and_its_id_is_taken_then(client: Client)
     assert await client.ok("GET", "/api/archive/list") == []
 
 
-@pytest.mark.parametrize(
-    ("value", "title"),
-    [
-        ({"name": "x", "groups": []}, "Missing id"),
-        ({"id": "", "groups": []}, "Missing id"),
-        ({"id": "films"}, "Missing groups"),
-        ({"id": 7, "groups": []}, "Invalid data"),
-        ({"id": "films", "groups": "public"}, "Invalid data"),
-        ({"id": "films", "groups": [1]}, "Invalid data"),
-        *[
-            ({"id": id, "groups": []}, "Invalid name")
-            for id in ("ab", "Films", "a..b", "-ab", "ab-", "list", "create", "10.0.0.1", "a" * 64, "a/b")
-        ],
-    ],
-    ids=str,
-)
-async def test_a_project_that_cannot_be_is_refused_with_the_title_that_says_why(
-    client: Client, value: dict[str, object], title: str
-) -> None:
-    assert await client.refused("POST", "/api/media/create", value) == (400, title)
-    assert await client.ok("GET", "/api/media/list") == []
-
-
 async def test_unknown_store_and_project_are_400_and_to_head_404(films: Client) -> None:
     assert await films.refused("GET", "/api/nowhere/list") == (400, "Store not found")
     assert await films.refused("GET", "/api/nowhere/films/list") == (400, "Store not found")
@@ -68,15 +45,6 @@ async def test_unknown_store_and_project_are_400_and_to_head_404(films: Client) 
     assert await films.refused("GET", "/api/media/none/meta/a") == (400, "Project not found")
     assert await films.refused("HEAD", "/api/media/none/meta/a") == (404, "")
     assert await films.refused("HEAD", "/api/nowhere/films/meta/a") == (404, "")
-
-
-@pytest.mark.parametrize(
-    "target",
-    ["/api", "/api/", "/api/list/", "/api/media/list/", "/api/user", "/api/user/x", "/api/workers/status",
-     "/api/media/films/version", "/api/media//list", "/api/media/films/meta/%FF", "/api/list/list"],
-)  # fmt: skip
-async def test_what_is_no_route_is_404_in_the_shape_of_the_dialect(films: Client, target: str) -> None:
-    assert await films.refused("GET", target) == (404, "Not found")
 
 
 async def test_a_wrong_method_is_405_and_told_the_right_ones(films: Client) -> None:
@@ -300,21 +268,3 @@ async def test_a_token_reaches_no_farther_than_its_scopes(films: Client) -> None
     ):
         assert (await films.refused(method, target, token=token))[0] == 403
     assert (await films.refused("POST", "/api/workers", {}, token=token))[0] == 403
-
-
-@pytest.mark.parametrize(
-    ("body", "kind", "expected"),
-    [
-        (b"{}", "text/plain", (415, "Unsupported media type")),
-        (b"{", "application/json", (400, "Invalid JSON")),
-        (b"\xff", "application/json", (400, "Invalid JSON")),
-        (b"[" * 100_000, "application/json", (400, "Invalid JSON")),
-        (b"[]", "application/json; charset=utf-8", (400, "Invalid data")),
-        (b"", "application/json", (400, "Invalid JSON")),
-    ],
-)
-async def test_a_body_that_is_no_document_is_refused(
-    films: Client, body: bytes, kind: str, expected: tuple[int, str]
-) -> None:
-    target = "/api/media/films/create"
-    assert await films.refused("POST", target, body=body, Content_Type=kind) == expected
