@@ -33,6 +33,7 @@ from origin.services.storages import Storages
 log = logging.getLogger("origin.scans")
 
 INTERVAL = 60  # seconds between the end of a scan and the next, unless the storage says otherwise
+_FIRST = 10  # seconds from a storage's making to its first scan, at most
 _LOOK = 1.0  # seconds between looks whether a scan is due
 _BATCH = 500
 _NOT_JUDGED = frozenset({FileState.TO_BE_DELETED, FileState.ARCHIVED})
@@ -64,6 +65,12 @@ class Scans:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        """Begin, with those storages that were scanned by a former run: they may have changed since."""
+        self._wanted |= {
+            storage.n
+            for storage in self._storages.everything()
+            if storage.scanned_ms is not None and interval_of(storage) >= 0
+        }
         self._task = asyncio.create_task(self._loop(), name="scans")
 
     async def stop(self) -> None:
@@ -101,7 +108,9 @@ class Scans:
             return True
         seconds = interval_of(storage)
         now = self._clock.now_ms()
-        return seconds >= 0 and now - (storage.scanned_ms or storage.created_ms) >= seconds * 1000
+        if storage.scanned_ms is None:
+            return seconds >= 0 and now - storage.created_ms >= min(seconds, _FIRST) * 1000
+        return seconds >= 0 and now - storage.scanned_ms >= seconds * 1000
 
     async def scan(self, storage: Storage) -> None:
         """Scan a storage to its end. Raises StorageOffline, and marks it so."""

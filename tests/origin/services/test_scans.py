@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -134,3 +135,24 @@ async def test_a_storage_made_over_rest_is_scanned_when_asked(scanned: Scanned, 
     await scanned.services.scans.scan(storage)
     assert scanned.services.storages.known(storage.n).state is StorageState.READY
     assert scanned.services.storages.known(storage.n).scanned_ms is not None
+
+
+async def test_what_changed_while_the_origin_was_down_is_noticed_at_its_start(tmp_path: Path) -> None:
+    async with running(tmp_path) as (app, _):
+        await app.services.scans.scan(app.services.storages.known(1))
+    (tmp_path / "media" / "came").write_bytes(b"while it was down")
+    async with running(tmp_path) as (_, client):
+        async with asyncio.timeout(20):  # long before the interval is over
+            while (await client("GET", "/API/storage/VX-1/file/path/came")).status == 404:
+                await asyncio.sleep(0.05)
+        assert (await client("GET", "/API/storage/VX-1/file/path/came")).json["size"] == 17
+
+
+async def test_a_storage_without_scans_is_not_scanned_at_the_start_either(tmp_path: Path) -> None:
+    async with running(tmp_path) as (app, client):
+        await app.services.scans.scan(app.services.storages.known(1))
+        body = b'{"scanInterval": -1}'
+        headers = {"Content-Type": "application/json"}
+        assert (await client("PUT", "/API/storage/VX-1", body=body, headers=headers)).status == 200
+    async with running(tmp_path) as (app, _):
+        assert 1 not in app.services.scans._wanted
