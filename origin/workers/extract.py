@@ -4,6 +4,9 @@
 
 What an archive claims about itself is never believed: bytes are counted as they come out, names are
 checked before anything is written, and the decoders are kept from holding more than a few buffers.
+
+Whatever writes to the catalog is done to its end though the work is cancelled (`whole`): a connection
+that is dropped in the middle of a transaction would hold the catalog's lock.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from origin.errors import NoRoom, OriginError
 from origin.ports import Clock, StorageBackend, Writer
 from origin.services.files import Content
 from origin.services.jobs import Jobs
+from origin.services.publishing import whole
 from origin.services.storages import Storages
 from origin.services.worker_tasks import LeaseLost, TaskCanceled, WorkerTasks
 from origin.services.workers import Workers
@@ -114,8 +118,8 @@ class Extractor:
                 try:
                     if not await self._registered():
                         return  # gone until the next start
-                    waiting = await self._tasks.has_work(self._worker)
-                    task = await self._tasks.claim(self._worker, LEASE) if waiting else None
+                    waiting = await whole(self._tasks.has_work(self._worker))
+                    task = await whole(self._tasks.claim(self._worker, LEASE)) if waiting else None
                     if task is None:
                         await news
                     else:
@@ -137,12 +141,14 @@ class Extractor:
                 await asyncio.wait([work], timeout=_LOOK)
                 await self._tasks.held(self._worker, task.id, task.lease_id)
             index = work.result()
-            await self._tasks.finish(self._worker, task.id, index_file=index, lease_id=task.lease_id)
+            await whole(self._tasks.finish(self._worker, task.id, index_file=index, lease_id=task.lease_id))
         except (TaskCanceled, LeaseLost):
             log.info("task %s was taken away", task.id)
         except (EntryError, OriginError) as error:
             with contextlib.suppress(OriginError):
-                await self._tasks.finish(self._worker, task.id, error=str(error), lease_id=task.lease_id)
+                await whole(
+                    self._tasks.finish(self._worker, task.id, error=str(error), lease_id=task.lease_id)
+                )
         finally:
             if not work.done():
                 work.cancel()
@@ -185,7 +191,9 @@ class Extractor:
                 if self._clock.now_ms() - told >= LEASE * 1000 // 6:
                     told = self._clock.now_ms()
                     done = min(1.0, pieces.position() / max(1, content.size))
-                    await self._tasks.heartbeat(self._worker, task.id, progress=done, lease_id=task.lease_id)
+                    await whole(
+                        self._tasks.heartbeat(self._worker, task.id, progress=done, lease_id=task.lease_id)
+                    )
             await taken.end()
             await taken.note()
         finally:
@@ -249,7 +257,7 @@ class _Taken:
     async def note(self) -> None:
         await self._settle()
         if self._made:
-            await self._tasks.note_output(self._task, self._made)
+            await whole(self._tasks.note_output(self._task, self._made))
             self._made = []
 
     async def discard(self) -> None:
