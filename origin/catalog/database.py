@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -160,9 +161,21 @@ def _sqlite(url: sa.URL, *, writes: bool) -> AsyncEngine:
         # written in between; IMMEDIATE takes the lock at once.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
+    def given_up(connection: Any, _record: Any, *_: object) -> None:
+        # A task that was cancelled amid a transaction leaves a cursor open, and with one SQLite keeps a
+        # closed connection, and its lock, alive. What the driver's thread does next is to undo it.
+        driver = connection.driver_connection
+        driver._tx.put_nowait((None, lambda: _undo(driver._connection)))
+
     sa.event.listen(engine.sync_engine, "connect", connected)
+    sa.event.listen(engine.sync_engine, "invalidate", given_up)
     sa.event.listen(engine.sync_engine, "begin", begun)
     return engine
+
+
+def _undo(connection: sqlite3.Connection | None) -> None:
+    if connection is not None and connection.in_transaction:
+        connection.rollback()
 
 
 async def next_number(connection: AsyncConnection, kind: str) -> int:
