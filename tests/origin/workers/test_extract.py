@@ -325,11 +325,16 @@ async def test_a_cancel_stops_the_work_and_leaves_nothing(films: Client, monkeyp
     assert [path for path in films.service.on_disk() if "/1/" in path] == ["films/x/1/a.zip"]
 
 
-async def test_the_built_in_worker_is_gone_once_unregistered(films: Client) -> None:
-    assert await films.ok("GET", "/api/workers") == ["extract"]
-    await films.ok("DELETE", "/api/workers", {"name": "extract"})
-    assert await films.ok("GET", "/api/workers") == []
-    await films.upload("x", "a.zip", make_zip(SITE))
-    sent = {"worker_type": "extract", "store_id": "media", "project_id": "films", "asset_id": "x"}
-    await films.ok("POST", QUEUE, sent)
-    assert (await films.meta("x"))["processing_status"] == "new"
+async def test_the_built_in_worker_is_gone_once_unregistered_until_the_next_start(tmp_path: Path) -> None:
+    async with running(tmp_path) as client:
+        await client.project()
+        assert await client.ok("GET", "/api/workers") == ["extract"]
+        await client.ok("DELETE", "/api/workers", {"name": "extract"})
+        assert await client.ok("GET", "/api/workers") == []
+        await client.upload("x", "a.zip", make_zip(SITE))
+        sent = {"worker_type": "extract", "store_id": "media", "project_id": "films", "asset_id": "x"}
+        id = (await client("POST", QUEUE, sent)).headers["X-Task-Id"]
+        assert (await client.meta("x"))["processing_status"] == "new"
+    async with running(tmp_path) as client:
+        await client.service.services.jobs.wait(id, 20)
+        assert (await client.meta("x"))["processing_status"] == "done"
