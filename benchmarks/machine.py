@@ -39,7 +39,8 @@ def description() -> list[str]:
     }
     return [
         f"{len(CORES)} cores of {model[1].strip() if model else platform.machine()}, "
-        f"{int(memory[1] if memory else 0) / 2**20:.0f} GiB of memory, Linux {platform.release().partition("-")[0]}",
+        f"{int(memory[1] if memory else 0) / 2**20:.0f} GiB of memory, "
+        f"Linux {platform.release().partition('-')[0]}",
         ", ".join(f"{name} {version}" for name, version in versions.items()),
         f"every server on core {SERVER_CORE}, every client and source on core {CLIENT_CORE}, over loopback",
     ]
