@@ -8,7 +8,7 @@ Out: one Decision. The order is that of the contract's §3.3.
     complete and fresh ..................... HIT
     stale, but may be served meanwhile ..... HIT_THEN_REVALIDATE, or HIT where no source may be asked
     all asked bytes there (fill: asked) .... HIT
-    a fetch under way ...................... JOIN
+    a fetch under way ...................... JOIN, or LOOP where the request has passed this node already
     only-if-cached ......................... ONLY_IF_CACHED
     this node already in CDN-Loop .......... LOOP
     HEAD ................................... LOOK_UP, or CONFIRM when stale
@@ -80,7 +80,8 @@ def decide(request: AssetRequest, known: Known, *, node_id: str) -> Decision:
         if reuse is Reuse.STALE_WHILE_REVALIDATE and stored.complete:
             return Decision.HIT_THEN_REVALIDATE if refusal(request, node_id) is None else Decision.HIT
     if known.fetching:
-        return Decision.JOIN
+        # Of a request that has passed here the fetch under way may be the very one that waits for it.
+        return Decision.LOOP if names_node(request.fields, node_id) else Decision.JOIN
     return refusal(request, node_id) or _ask_a_source(request, known)
 
 

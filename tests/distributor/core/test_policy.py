@@ -56,7 +56,8 @@ TABLE = [
     ("part-joins", Known(PART, fetching=True), (), D.JOIN),
     ("part-unstorable", Known(PART, unstorable=True), (), D.RELAY),
     ("nothing", Known(), (), D.FETCH),
-    ("nothing-joins", Known(fetching=True), (LOOP,), D.JOIN),
+    ("nothing-joins", Known(fetching=True), (ONLY,), D.JOIN),
+    ("loop-never-waits-for-the-fetch-that-waits-for-it", Known(fetching=True), (LOOP,), D.LOOP),
     ("unstorable", Known(unstorable=True), (), D.RELAY),
     ("client-cannot-force", Known(FRESH), (("Cache-Control", "no-cache, no-store, max-age=0"),), D.HIT),
 ]  # fmt: skip
