@@ -50,7 +50,7 @@ class Database:
     async def open(cls, url: str) -> Database:
         """Connect, and bring the tables up to date.
 
-        url  as in the setting `catalog`: sqlite:///PATH or postgresql+asyncpg://…
+        url  as in the setting `catalog`: sqlite:///PATH
 
         Raises Unavailable when another process owns the SQLite file.
         """
