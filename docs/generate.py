@@ -24,6 +24,7 @@ _EDGE_EXAMPLES = {
     "cache.max_object": "50G",
 }
 _ORIGIN_EXAMPLES = {
+    "edges": [{"url": "http://127.0.0.1:3335", "token_file": "./var/edge/operator.token"}],
     "rate_limit": {"requests": 600, "per": "60s"},
     "limits.max_upload": "100G",
 }

@@ -27,6 +27,7 @@ from origin.api.ove import routes as ove
 from origin.api.protocol import OriginProtocol, OriginRequest, OriginServer, ServerLimits
 from origin.api.vidispine import routes as vidispine
 from origin.backends.disk import Disk
+from origin.backends.edges import HttpEdge
 from origin.catalog.database import Database
 from origin.catalog.searching import Searcher
 from origin.config import OriginConfig
@@ -38,6 +39,7 @@ from origin.services import (
     Access,
     Assets,
     Audit,
+    Edges,
     Files,
     Imports,
     Items,
@@ -109,7 +111,12 @@ class Origin:
         jobs = Jobs(database, clock)
         files = Files(database, clock, access, storages, jobs, max_upload=config.limits.max_upload)
         transfers = Transfers(database, clock, storages, files)
-        scans = Scans(database, clock, access, storages, files)
+        edges = Edges(
+            database,
+            storages,
+            [HttpEdge(edge.url, token=edge.token, token_file=edge.token_file) for edge in config.edges],
+        )
+        scans = Scans(database, clock, access, storages, files, edges)
         self._searcher = Searcher(config.catalog)
         projects = Projects(database, clock, access, storages, jobs)
         workers = Workers(database, clock, access)
@@ -147,6 +154,7 @@ class Origin:
             search=Search(self._searcher, access, storages, clock),
             tasks=Tasks(database, clock, access, jobs),
             audit=Audit(database, access),
+            edges=edges,
             projects=projects,
             assets=Assets(database, clock, projects, files, jobs),
             workers=workers,
@@ -178,6 +186,7 @@ class Origin:
             database,
             clock,
             jobs,
+            services.edges,
             name=config.id,
             count=config.jobs.runners,
             lease=config.jobs.lease,
@@ -222,6 +231,7 @@ class Origin:
         await self._first_user()
         await self._open_storages()
         await self.services.projects.load()
+        await self.services.edges.start()
         await self.services.worker_tasks.recover()
         await self.services.files.hasher.start()
         self.services.scans.start()
@@ -322,6 +332,7 @@ class Origin:
                 await self._notifier.stop()
                 self._notifier = None
             await self.services.files.hasher.stop()
+            await self.services.edges.stop()
             self._runner = None
         if self._searcher is not None:
             await self._searcher.close()
@@ -363,13 +374,17 @@ class Origin:
             return preflight
         if isinstance(request, OriginRequest):
             request.dialect = mount.name
-        acting.set(self._act(request, mount.name))
+        act = self._act(request, mount.name)
+        acting.set(act)
         try:
-            return await mount.handler(request)
+            response = await mount.handler(request)
         except ConnectionError:
             raise
         except Exception as error:
-            return plain_from(error)
+            response = plain_from(error)
+        if act is not None:
+            await self.services.edges.told()  # whoever hears of a change here may ask an edge next
+        return response
 
     def _act(self, request: web.Request, dialect: str) -> Act | None:
         """For the audit log: what is asked, if it may change something."""

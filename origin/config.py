@@ -59,6 +59,17 @@ def _public_url(value: str) -> None:
         raise ValueError("must have neither credentials nor a query nor a fragment")
 
 
+def _edge_url(value: str) -> None:
+    _public_url(value)
+    if urlsplit(value).path not in ("", "/"):
+        raise ValueError("must have no path: scheme, host and port, such as http://127.0.0.1:3335")
+
+
+def _token(value: str) -> None:
+    if not re.fullmatch(r"[\x21-\x7e]{1,1024}", value):
+        raise ValueError("must be 1 to 1024 ASCII characters without spaces")
+
+
 def _catalog(value: str) -> None:
     scheme, separator, rest = value.partition("://")
     if scheme.startswith("postgresql"):
@@ -184,6 +195,26 @@ class Cors(Settings, frozen=True):
     )
 
 
+class Edge(Settings, frozen=True):
+    """An edge that is told at once when a file changes, moves or goes."""
+
+    url: str = setting(
+        required=True,
+        check=_edge_url,
+        help="Its operator API: scheme, host and port, such as http://127.0.0.1:3335.",
+    )
+    token: str | None = setting(
+        secret=True, check=_token, help="Its operator token. Null: the one in token_file."
+    )
+    token_file: Path | None = setting(
+        kind=PATH, help="Holds the token; read at each use, so it need not be there before the edge is."
+    )
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        if (self.token is None) == (self.token_file is None):
+            yield "token", "give either this or token_file"
+
+
 class RateLimit(Settings, frozen=True):
     """Requests allowed to one token, user or address in a time; more are answered 429. Null: any number."""
 
@@ -257,6 +288,7 @@ class OriginConfig(Settings, frozen=True):
         mask=str,
         help="The database: sqlite:/// and the path of a file. One process owns it.",
     )
+    edges: tuple[Edge, ...] = sections(Edge)
     storages: tuple[Storage, ...] = sections(
         Storage,
         [
@@ -293,6 +325,9 @@ class OriginConfig(Settings, frozen=True):
         uris = [storage.uri for storage in self.storages]
         if len(set(uris)) < len(uris):
             yield "storages", "two storages have the same uri"
+        edges = [edge.url.rstrip("/") for edge in self.edges]
+        if len(set(edges)) < len(edges):
+            yield "edges", "two edges have the same url"
 
 
 def load(path: Path | None, overrides: Iterable[str], environ: Mapping[str, str]) -> OriginConfig:

@@ -6,7 +6,7 @@ coroutines raise only `origin.errors`: NotFound, Conflict, Invalid, NoRoom, Stor
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -164,3 +164,22 @@ class StorageBackend(Protocol):
     async def drop(self, temporary: str) -> None:
         """Remove a temporary file; that it is gone is fine."""
         ...
+
+
+class EdgeApi(Protocol):
+    """An edge, as the origin speaks to it."""
+
+    @property
+    def url(self) -> str:
+        """Of its operator API; names it in the log and in the catalog. Without credentials."""
+        ...
+
+    async def purge(self, *, ids: Sequence[str] = (), bucket: str | None = None) -> None:
+        """Have it forget `ids`, at most 1000, or all of a bucket: stored and remembered answers alike.
+
+        In force, for every request that the edge gets from then on, when this returns. That it has
+        nothing of the kind is fine. Raises Unavailable when it does not answer, or refuses.
+        """
+        ...
+
+    async def close(self) -> None: ...

@@ -185,6 +185,14 @@ def _settings(directory: Path) -> tuple[origin_config.OriginConfig, edge_config.
     if not any(name.startswith("DISTRIBUTOR__ORIGIN__SOURCES") for name in os.environ):
         address = _reachable(origin.api.host, origin.api.port)
         edge_sets.append(f"origin.sources.0.url={_base(address)}/content/{{id}}")
+    if not any(name.startswith("ORIGIN__EDGES") for name in os.environ):
+        address = _reachable(edge.operator_api.host, edge.operator_api.port)
+        origin_sets.append(f"edges.0.url={_base(address)}")
+        # A token that was given in place of the file is passed on the same way: not for all to see in `ps`.
+        if edge.operator_api.token is None:
+            origin_sets.append(f"edges.0.token_file={edge.operator_api.token_file}")
+        else:
+            os.environ["ORIGIN__EDGES__0__TOKEN"] = edge.operator_api.token
     if "ORIGIN__PUBLIC_URL" not in os.environ:
         address = _reachable(edge.public_api.host, edge.public_api.port)
         origin_sets.append(f"public_url={_base(address)}")

@@ -45,6 +45,19 @@ class Metrics:
         self._jobs = Gauge("origin_jobs", "Jobs by state", ("state",), registry=self.registry)
         self._connections = Gauge("origin_connections", "Open client connections", registry=self.registry)
 
+        self._waiting = Gauge(
+            "origin_edge_changes_waiting",
+            "Changes that an edge has not heard of, by its place in the settings, from 1",
+            ("edge",),
+            registry=registry,
+        )
+        self._failures = Gauge(
+            "origin_edge_failures",
+            "Calls to an edge that failed since the start",
+            ("edge",),
+            registry=registry,
+        )
+
     def answered(self, dialect: str, method: str, status: int, seconds: float, sent: int) -> None:
         method = method if method in _METHODS else "other"
         self._requests.labels(dialect, method, str(status)).inc()
@@ -61,6 +74,12 @@ class Metrics:
         for state, count in jobs.items():
             self._jobs.labels(state).set(count)
         self._connections.set(connections)
+
+    def look_at_edges(self, waiting: list[int], failures: list[int]) -> None:
+        """Set the gauges: one entry for each edge."""
+        for place, (changes, failed) in enumerate(zip(waiting, failures, strict=True), 1):
+            self._waiting.labels(str(place)).set(changes)
+            self._failures.labels(str(place)).set(failed)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -55,6 +55,7 @@ async def _look(services: Services, metrics: Metrics, connections: int) -> None:
         {state.value: count for state, count in (await services.jobs.count()).items()},
         connections,
     )
+    metrics.look_at_edges(await services.edges.waiting(), services.edges.failures)
 
 
 def _json(value: object, status: int = 200) -> web.Response:

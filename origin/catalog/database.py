@@ -12,7 +12,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from origin.catalog import audit, entries, migrations, tables
+from origin.catalog import audit, entries, migrations, outbox, tables
 from origin.errors import Unavailable
 
 READERS = 4
@@ -37,6 +37,9 @@ class Database:
         self._reader = reader
         self._lock = lock
         self._writes = 0
+        # Of the newest change that edges must hear of, all committed; None: there are no edges.
+        self.noted: int | None = None
+        self.on_noted: Callable[[], None] = lambda: None  # called after a commit that moved it
 
     @property
     def version(self) -> int | None:
@@ -93,6 +96,7 @@ class Database:
         The search index is brought in line with changed Files as its last act, and what is done for a
         request is written down for the audit log.
         """
+        noted = None
         with _translated():
             act = None
             try:
@@ -100,12 +104,19 @@ class Database:
                     yield connection
                     await entries.settle(connection)
                     act = await audit.record(connection)
+                    if self.noted is not None:
+                        noted = await outbox.settle(connection)
             except BaseException:
                 if act is not None:
                     act.written = False  # it went with the transaction
                 raise
             finally:
                 self._writes += 1
+        # From here to the caller's next line nothing is awaited: who changes what it holds in memory
+        # right after its commit has done so before any edge can hear of it and ask again.
+        if noted is not None and noted != self.noted:
+            self.noted = noted
+            self.on_noted()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from origin.catalog import entries, tables
+from origin.catalog import entries, outbox, tables
 from origin.errors import Unavailable
 
 Step = Callable[[AsyncConnection], Awaitable[None]]
@@ -30,7 +30,7 @@ async def run(connection: AsyncConnection) -> None:
     await connection.run_sync(tables.metadata.create_all)
     if not have:
         await connection.execute(sa.insert(tables.schema).values(version=VERSION))
-        await entries.install(connection)
+        await _install(connection)
         return
     version = (await connection.execute(sa.select(tables.schema.c.version))).scalar_one()
     if version > VERSION:
@@ -39,4 +39,9 @@ async def run(connection: AsyncConnection) -> None:
         await step(connection)
     if version != VERSION:
         await connection.execute(sa.update(tables.schema).values(version=VERSION))
+    await _install(connection)
+
+
+async def _install(connection: AsyncConnection) -> None:
     await entries.install(connection)
+    await outbox.install(connection)

@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from origin.catalog import outbox
 from origin.catalog.tables import methods, storages
 from origin.domain.model import Method, Storage
 from origin.domain.states import StorageState, StorageType
@@ -52,6 +53,10 @@ async def save(connection: AsyncConnection, storage: Storage, *, new: bool) -> N
         await connection.execute(sa.insert(storages).values(row))
     else:
         await connection.execute(sa.update(storages).where(storages.c.n == storage.n).values(row))
+        places = sa.select(methods.c.uri).where(methods.c.storage_n == storage.n)
+        before = set((await connection.execute(places)).scalars())
+        if before != {method.uri for method in storage.methods}:
+            await outbox.note_storage(connection, storage.n)
         await connection.execute(sa.delete(methods).where(methods.c.storage_n == storage.n))
     for method in storage.methods:
         await connection.execute(

@@ -30,6 +30,11 @@ def number_of(id: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def url_name(name: str, n: int) -> str:
+    """Return what a storage of this name and number is called in URLs; see `Storage.bucket`."""
+    return name if _NAME_IN_URL.fullmatch(name) else make_id(n)
+
+
 def is_reserved(name: str) -> bool:
     """True for the names that no storage may bear, because routes of a dialect use them."""
     return _RESERVED.fullmatch(name) is not None
@@ -75,7 +80,7 @@ class Storage:
     @property
     def bucket(self) -> str:
         """Name in URLs and bucket id: the name where that is 1–64 of A-Za-z0-9._-, else the id."""
-        return self.name if _NAME_IN_URL.fullmatch(self.name) else self.id
+        return url_name(self.name, self.n)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from origin.ports import Clock
 from origin.services.access import Access
 from origin.services.assets import Assets
 from origin.services.audit import Audit
+from origin.services.edges import Edges
 from origin.services.files import Files
 from origin.services.imports import Imports
 from origin.services.items import Items
@@ -31,6 +32,7 @@ __all__ = [
     "Access",
     "Assets",
     "Audit",
+    "Edges",
     "Files",
     "Imports",
     "Items",
@@ -74,6 +76,7 @@ class Services:
     search: Search
     tasks: Tasks
     audit: Audit
+    edges: Edges
     projects: Projects
     assets: Assets
     workers: Workers

@@ -27,6 +27,7 @@ from origin.domain.states import FileState, StorageState
 from origin.errors import OriginError, StorageOffline
 from origin.ports import Clock, Stat
 from origin.services.access import Access
+from origin.services.edges import Edges
 from origin.services.files import Files
 from origin.services.storages import Storages
 
@@ -52,13 +53,20 @@ class Scans:
     """One scan at a time: two would only make the disks seek."""
 
     def __init__(
-        self, database: Database, clock: Clock, access: Access, storages: Storages, files: Files
+        self,
+        database: Database,
+        clock: Clock,
+        access: Access,
+        storages: Storages,
+        files: Files,
+        edges: Edges,
     ) -> None:
         self._database = database
         self._clock = clock
         self._access = access
         self._storages = storages
         self._files = files
+        self._edges = edges
         self._wanted: set[int] = set()
         self._wake = asyncio.Event()
         self._scanning = asyncio.Lock()
@@ -137,6 +145,7 @@ class Scans:
             await self._change([change for change in changes if change is not None])
             if detects:
                 await self._register(storage, [stat for stat in batch if stat.path not in known])
+            await self._edges.told()  # so that no more waits for them than one batch
 
     async def _register(self, storage: Storage, found: list[Stat]) -> None:
         """Make Files of what nobody knows, all in one transaction."""
@@ -207,6 +216,7 @@ class Scans:
                     state = FileState.LOST if file.state is FileState.MISSING else FileState.MISSING
                     changes.append((replace(file, state=state, changed_ms=self._clock.now_ms()), file))
             await self._change(changes)
+            await self._edges.told()
             cursor = page.next_cursor
 
     async def _change(self, changes: list[tuple[File, File]]) -> None:

@@ -23,6 +23,7 @@ from origin.domain.model import Job
 from origin.domain.states import JobState
 from origin.errors import OriginError, Unavailable
 from origin.ports import Clock
+from origin.services.edges import Edges
 from origin.services.jobs import JobEnded, Jobs
 
 log = logging.getLogger("origin.jobs")
@@ -39,6 +40,7 @@ class Runner:
         database: Database,
         clock: Clock,
         jobs: Jobs,
+        edges: Edges,
         *,
         name: str,
         count: int,
@@ -48,6 +50,7 @@ class Runner:
         self._database = database
         self._clock = clock
         self._jobs = jobs
+        self._edges = edges
         self._prefix = f"{name}:"
         self._owner = self._prefix + secrets.token_hex(8)
         self._count = count
@@ -123,6 +126,7 @@ class Runner:
         try:
             try:
                 warning = await self._jobs.task(job.type).run(run)
+                await self._edges.told()
             except JobEnded:
                 await self._settle(run, JobState.ABORTED, only_if=JobState.ABORTED_PENDING)
             except Unavailable as error:

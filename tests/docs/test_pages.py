@@ -14,7 +14,7 @@ from origin import config as origin
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SETTINGS = {row.key for group in (edge.Config, origin.OriginConfig) for row in describe(group)}
-GROUPS = "|".join(sorted({key.partition(".")[0] for key in SETTINGS if "." in key}))
+GROUPS = "|".join(sorted({key.partition(".")[0].removesuffix("[]") for key in SETTINGS if "." in key}))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

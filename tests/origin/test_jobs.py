@@ -16,7 +16,10 @@ from origin.core.query import JobField, JobFilter, JobSort
 from origin.domain.model import ANONYMOUS, Caller, Job, User
 from origin.domain.states import FINAL, JOB_CHANGES, FileState, JobState, Priority, may_become
 from origin.errors import Conflict, Invalid, NotFound, Unauthenticated, Unavailable
+from origin.services.access import Access
+from origin.services.edges import Edges
 from origin.services.jobs import Jobs, Run
+from origin.services.storages import Storages
 from origin.workers.runner import Runner
 from tests.support.origin_service import Service, running_origin
 
@@ -73,7 +76,9 @@ class Bench:
         work = Work(body)
         self.jobs.register(work)
         settings = {"name": "o", "count": 1, **options}
-        runner = Runner(self.database, self.clock, self.jobs, **settings)  # type: ignore[arg-type]
+        access = Access(self.database, self.clock, anonymous_reads=True)
+        edges = Edges(self.database, Storages(self.database, self.clock, access, roots=[]), [])
+        runner = Runner(self.database, self.clock, self.jobs, edges, **settings)  # type: ignore[arg-type]
         self.runners.append(runner)
         await runner.start()
         return work
