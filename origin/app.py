@@ -39,6 +39,7 @@ from origin.services import (
     Access,
     Assets,
     Audit,
+    Buckets,
     Edges,
     Files,
     Imports,
@@ -147,8 +148,8 @@ class Origin:
             notifications=Notifications(database, clock, hosts=config.notification_hosts),
             slots=Slots(),
             limiter=Limiter(
-                config.rate_limit.requests if config.rate_limit else None,
-                config.rate_limit.per if config.rate_limit else 60.0,
+                Buckets(config.rate_limit.requests, config.rate_limit.per) if config.rate_limit else None,
+                Buckets(config.auth.failed_logins.requests, config.auth.failed_logins.per),
             ),
             tree=Tree(database, access, storages),
             search=Search(self._searcher, access, storages, clock),

@@ -157,6 +157,13 @@ class Storage(Settings, frozen=True):
     archive: bool = setting(False, kind=SWITCH, help="Holds near-line copies.")
 
 
+class FailedLogins(Settings, frozen=True):
+    """Bad credentials taken from one address; beyond them, those not known to be good are answered 429."""
+
+    requests: int = setting(60, kind=WHOLE, ge=1, help="So many at once, and so many in each `per`.")
+    per: float = setting("60s", kind=DURATION, ge="1s", le="1d", help="The time they are counted over.")
+
+
 class Auth(Settings, frozen=True):
     """Who may do what. Users, roles and tokens are kept in the catalog and made over REST."""
 
@@ -183,6 +190,7 @@ class Auth(Settings, frozen=True):
         ge="1s",
         help="How long the token that a login gives is good.",
     )
+    failed_logins: FailedLogins = section(FailedLogins)
 
 
 class Cors(Settings, frozen=True):

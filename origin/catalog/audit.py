@@ -10,8 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from origin.catalog import filtering
 from origin.catalog.tables import metadata
-from origin.core.conditions import Condition, Sign
+from origin.core.conditions import Condition
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -76,14 +77,14 @@ async def record(connection: AsyncConnection) -> Act | None:
     return act
 
 
-_COLUMNS: dict[str, sa.ColumnElement[Any]] = {
-    "id": changes.c.n,
-    "user": changes.c.user,
-    "api_key_id": changes.c.token_n,
-    "method": changes.c.method,
-    "path": changes.c.path,
-    "dialect": changes.c.dialect,
-    "request_id": changes.c.request_id,
+_COLUMNS = {
+    "id": "n",
+    "user": '"user"',
+    "api_key_id": "token_n",
+    "method": "method",
+    "path": "path",
+    "dialect": "dialect",
+    "request_id": "request_id",
 }
 
 
@@ -91,30 +92,10 @@ async def listing(
     connection: AsyncConnection, wanted: list[Condition], first: int, number: int
 ) -> tuple[list[Any], int]:
     """Return rows, newest first, and how many there are."""
-    conditions = [_condition(one) for one in wanted]
-    count = sa.select(sa.func.count()).select_from(changes).where(*conditions)
-    total = int((await connection.execute(count)).scalar_one())
+    given: dict[str, Any] = {}
+    source = f"FROM audit WHERE 1{filtering.where(wanted, _COLUMNS, given)}"
+    total = int((await connection.execute(sa.text(f"SELECT count(*) {source}"), given)).scalar_one())
     if first >= total:
         return [], total
-    query = sa.select(changes).where(*conditions).order_by(changes.c.n.desc())
-    return list(await connection.execute(query.limit(number).offset(first))), total
-
-
-def _condition(wanted: Condition) -> sa.ColumnElement[bool]:
-    column, value = _COLUMNS[wanted.field], wanted.values[0]
-    if wanted.sign in (Sign.IN, Sign.NOT_IN):
-        found: sa.ColumnElement[bool] = column.in_(wanted.values)
-    elif wanted.sign in (Sign.LIKE, Sign.NOT_LIKE):
-        found = column.ilike(str(value))
-    elif wanted.sign in (Sign.EQUAL, Sign.NOT_EQUAL):
-        found = column == value
-    else:
-        return {
-            Sign.AT_LEAST: column >= value,
-            Sign.AT_MOST: column <= value,
-            Sign.ABOVE: column > value,
-            Sign.BELOW: column < value,
-        }[wanted.sign]
-    if wanted.sign in (Sign.NOT_IN, Sign.NOT_LIKE, Sign.NOT_EQUAL):
-        return sa.or_(column.is_(None), sa.not_(found))
-    return found
+    paged = sa.text(f"SELECT * {source} ORDER BY n DESC LIMIT :number OFFSET :first")
+    return list(await connection.execute(paged, {**given, "number": number, "first": first})), total

@@ -1,5 +1,6 @@
 """The catalog's tables. Numbers come from `sequences`, so that none is ever used again, whatever is
-deleted and whatever database is below; the numbers of one kind may be shared by several tables.
+deleted; the numbers of one kind may be shared by several tables. Paths compare by code point, as all
+text does in SQLite: sorting and ranges rest on it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ import sqlalchemy as sa
 metadata = sa.MetaData()
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-# Paths compare by code point, on every database: sorting and ranges rest on it.
-_PATH = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 schema = sa.Table("schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
 
@@ -54,11 +53,11 @@ files = sa.Table(
     metadata,
     sa.Column("n", _BIG, primary_key=True, autoincrement=False),
     sa.Column("storage_n", _BIG, sa.ForeignKey("storages.n", ondelete="CASCADE"), nullable=False),
-    sa.Column("path", _PATH, nullable=False),
-    sa.Column("folded", _PATH, nullable=False),  # the path, case-folded
-    sa.Column("parent", _PATH, nullable=False),  # all segments but the last
-    sa.Column("name", _PATH, nullable=False),  # the last segment
-    sa.Column("extension", _PATH, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("folded", sa.Text, nullable=False),  # the path, case-folded
+    sa.Column("parent", sa.Text, nullable=False),  # all segments but the last
+    sa.Column("name", sa.Text, nullable=False),  # the last segment
+    sa.Column("extension", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("size", _BIG, nullable=False),
     sa.Column("sha1", sa.Text),
@@ -79,7 +78,6 @@ sa.Index(
     files.c.path,
     unique=True,
     sqlite_where=_LIVE,
-    postgresql_where=_LIVE,
 )
 sa.Index("files_path", files.c.path, files.c.storage_n)
 sa.Index("files_folded", files.c.folded)
@@ -103,9 +101,9 @@ folders = sa.Table(
     metadata,
     sa.Column("n", _BIG, primary_key=True, autoincrement=False),
     sa.Column("storage_n", _BIG, sa.ForeignKey("storages.n", ondelete="CASCADE"), nullable=False),
-    sa.Column("path", _PATH, nullable=False),
-    sa.Column("parent", _PATH),
-    sa.Column("name", _PATH, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("parent", sa.Text),
+    sa.Column("name", sa.Text, nullable=False),
     sa.UniqueConstraint("storage_n", "path"),
 )
 sa.Index("folders_children", folders.c.storage_n, folders.c.parent, folders.c.name, folders.c.n)
@@ -182,7 +180,7 @@ transfers = sa.Table(
     sa.Column("user", sa.Text, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("storage_n", _BIG, sa.ForeignKey("storages.n", ondelete="CASCADE"), nullable=False),
-    sa.Column("path", _PATH, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
     sa.Column("size", _BIG, nullable=False),
     sa.Column("temporary", sa.Text, nullable=False),
     sa.Column("touched_ms", _BIG, nullable=False, index=True),
@@ -243,10 +241,10 @@ task_files = sa.Table(
     sa.Column("place", _BIG, primary_key=True),
     sa.Column("file_n", _BIG, nullable=False),
     sa.Column("storage_n", _BIG, nullable=False),
-    sa.Column("path", _PATH, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
     sa.Column("size", _BIG, nullable=False),
     sa.Column("target_n", _BIG),
-    sa.Column("target", _PATH),
+    sa.Column("target", sa.Text),
     sa.Column("result", sa.Text, nullable=False),
     sa.Column("message", sa.Text),
 )
@@ -273,7 +271,7 @@ assets = sa.Table(
     metadata,
     sa.Column("n", _BIG, primary_key=True, autoincrement=False),
     sa.Column("project_n", _BIG, sa.ForeignKey("projects.n", ondelete="CASCADE"), nullable=False),
-    sa.Column("id", _PATH, nullable=False),
+    sa.Column("id", sa.Text, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("tags", sa.JSON, nullable=False),
@@ -300,14 +298,14 @@ versions = sa.Table(
     sa.Column("version", sa.Integer, primary_key=True),
     sa.Column("created_ms", _BIG, nullable=False),
     sa.Column("file_n", _BIG),  # what was uploaded
-    sa.Column("index_path", _PATH),
+    sa.Column("index_path", sa.Text),
 )
 
 objects = sa.Table(
     "objects",
     metadata,
     sa.Column("project_n", _BIG, sa.ForeignKey("projects.n", ondelete="CASCADE"), primary_key=True),
-    sa.Column("id", _PATH, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
     sa.Column("file_n", _BIG, nullable=False),
 )
 
@@ -355,7 +353,7 @@ worker_outputs = sa.Table(
     "worker_outputs",
     metadata,
     sa.Column("job_n", _BIG, sa.ForeignKey("jobs.n", ondelete="CASCADE"), primary_key=True),
-    sa.Column("path", _PATH, primary_key=True),
+    sa.Column("path", sa.Text, primary_key=True),
     sa.Column("lease_id", sa.Text, nullable=False),
     sa.Column("storage_n", _BIG, nullable=False),
     sa.Column("temporary", sa.Text, nullable=False),

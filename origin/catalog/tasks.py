@@ -9,7 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from origin.catalog import filtering
 from origin.catalog.tables import jobs, task_ends, task_files, task_runs, tasks
+from origin.core.conditions import Condition, Order
 from origin.domain.states import JobState
 from origin.domain.tasks import End, Task, TaskEnd, TaskFile, TaskRun, TaskState
 
@@ -231,15 +233,36 @@ async def end_file(
     await tally(connection, job_n, result)
 
 
+_FILE_COLUMNS = {
+    "id": "file_n",
+    "file_id": "file_n",
+    "name": "substr(path, length(rtrim(path, replace(path, '/', ''))) + 1)",
+    "type": "'file'",
+    "size": "CASE WHEN size >= 0 THEN size END",
+    "result": "result",
+    "message": "message",
+}
+"""Fields that lists of a run's files are filtered and sorted by; all others are null for all. `name`:
+what follows the last "/"."""
+
+
 async def run_files(
-    connection: AsyncConnection, job_n: int, first: int, number: int
+    connection: AsyncConnection,
+    job_n: int,
+    wanted: Sequence[Condition],
+    order: Sequence[Order],
+    first: int,
+    number: int,
 ) -> tuple[list[TaskFile], int]:
-    count = sa.select(sa.func.count()).where(task_files.c.job_n == job_n)
-    total = int((await connection.execute(count)).scalar_one())
+    """Return one page, in the order of the run unless ordered otherwise, and how many there are."""
+    given: dict[str, Any] = {"job": job_n}
+    source = f"FROM task_files WHERE job_n = :job{filtering.where(wanted, _FILE_COLUMNS, given)}"
+    total = int((await connection.execute(sa.text(f"SELECT count(*) {source}"), given)).scalar_one())
     if first >= total:
         return [], total
-    query = sa.select(task_files).where(task_files.c.job_n == job_n).order_by(task_files.c.place)
-    rows = await connection.execute(query.limit(number).offset(first))
+    keys = ", ".join([*filtering.order_by(order, _FILE_COLUMNS), "place"])
+    paged = sa.text(f"SELECT * {source} ORDER BY {keys} LIMIT :number OFFSET :first")
+    rows = await connection.execute(paged, {**given, "number": number, "first": first})
     return [_file(row) for row in rows], total
 
 

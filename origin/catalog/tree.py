@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from origin.catalog import files as file_rows
+from origin.catalog import filtering
 from origin.catalog.tables import files, folders
-from origin.core.conditions import Condition, Order, Sign
+from origin.core.conditions import Condition, Order
 from origin.domain.model import File
 
 
@@ -78,8 +79,6 @@ _COLUMNS = {
 }
 """Fields that lists of files are filtered and sorted by; all others are null for all."""
 
-_SIGNS = {Sign.EQUAL: "=", Sign.AT_LEAST: ">=", Sign.AT_MOST: "<=", Sign.ABOVE: ">", Sign.BELOW: "<"}
-
 
 async def children(
     connection: AsyncConnection,
@@ -94,12 +93,11 @@ async def children(
     Folders first, then by name, unless ordered otherwise.
     """
     given: dict[str, Any] = {"storage": parent.storage_n, "path": parent.path}
-    where = "".join(f" AND {_condition(c, i, given)}" for i, c in enumerate(conditions))
-    source = f"FROM ({_CHILDREN}) WHERE 1{where}"
+    source = f"FROM ({_CHILDREN}) WHERE 1{filtering.where(conditions, _COLUMNS, given)}"
     total = int((await connection.execute(sa.text(f"SELECT count(*) {source}"), given)).scalar_one())
     if first >= total:
         return [], total
-    keys = [_key(one) for one in order] or ["type <> 'folder', name"]
+    keys = filtering.order_by(order, _COLUMNS) or ["type <> 'folder', name"]
     paged = f"SELECT n, type {source} ORDER BY {', '.join(keys)}, n LIMIT :number OFFSET :first"
     if not conditions and not order:
         found = await _in_order(connection, given, first, number)
@@ -133,30 +131,6 @@ async def _in_order(
         rows = await connection.execute(sa.text(sql), {**given, "number": left, "first": skip})
         found += [(row[0], False) for row in rows]
     return found
-
-
-def _condition(condition: Condition, place: int, given: dict[str, Any]) -> str:
-    column = _COLUMNS.get(condition.field, "NULL")
-    names = []
-    for i, value in enumerate(condition.values):
-        given[f"c{place}_{i}"] = value
-        names.append(f":c{place}_{i}")
-    sign = condition.sign
-    if sign in (Sign.IN, Sign.NOT_IN):
-        test = f"{column} IN ({', '.join(names)})"
-    elif sign in (Sign.LIKE, Sign.NOT_LIKE):
-        test = f"{column} LIKE {names[0]}"
-    elif sign is Sign.NOT_EQUAL:
-        test = f"{column} = {names[0]}"
-    else:
-        return f"coalesce({column} {_SIGNS[sign]} {names[0]}, 0)"
-    negative = sign in (Sign.NOT_IN, Sign.NOT_LIKE, Sign.NOT_EQUAL)
-    return f"NOT coalesce({test}, 0)" if negative else f"coalesce({test}, 0)"
-
-
-def _key(order: Order) -> str:
-    column = _COLUMNS.get(order.field, "NULL")
-    return f"{column} IS NULL, {column}{' DESC' if order.descending else ''}"
 
 
 async def folders_by_number(connection: AsyncConnection, ns: Sequence[int]) -> dict[int, Folder]:

@@ -14,7 +14,7 @@ from origin.services.files import Files
 from origin.services.imports import Imports
 from origin.services.items import Items
 from origin.services.jobs import Jobs
-from origin.services.limits import Limiter
+from origin.services.limits import Buckets, Limiter
 from origin.services.notifications import Notifications
 from origin.services.projects import Projects
 from origin.services.relocations import Relocations
@@ -32,6 +32,7 @@ __all__ = [
     "Access",
     "Assets",
     "Audit",
+    "Buckets",
     "Edges",
     "Files",
     "Imports",

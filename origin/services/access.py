@@ -369,18 +369,31 @@ class Access:
         return token
 
     async def update_token(
-        self, caller: Caller, id: str, *, name: str | None = None, scopes: Iterable[str] | None = None
+        self,
+        caller: Caller,
+        id: str,
+        *,
+        name: str | None = None,
+        scopes: Iterable[str] | None = None,
+        expires_ms: int | None = None,
+        for_ever: bool = False,
     ) -> Token:
-        """None leaves as it is; scopes are replaced as a whole."""
+        """None leaves as it is; scopes are replaced as a whole. for_ever: it expires no more.
+
+        A caller with a token is bound as in `create_token`.
+        """
         token = await self.get_token(caller, id)
         changes: dict[str, Any] = {} if name is None else {"name": name[:255]}
+        granted = token.scopes if scopes is None else frozenset(scopes)
+        expiry = None if for_ever else token.expires_ms if expires_ms is None else expires_ms
         if scopes is not None:
-            granted = frozenset(scopes)
-            for scope in granted:
+            for scope in granted or ():
                 _check_scope(scope)
-            if caller.token is not None:
-                _check_no_more(caller.token, granted, token.expires_ms)
-            changes["scopes"] = sorted(granted)
+            changes["scopes"] = sorted(granted or ())
+        if expiry != token.expires_ms:
+            changes["expires_ms"] = expiry
+        if caller.token is not None and changes.keys() - {"name"}:
+            _check_no_more(caller.token, granted, expiry)
         async with self._database.write() as connection:
             await rows.update_token(connection, token.n, changes)
         self._known.clear()

@@ -14,8 +14,6 @@ from origin.errors import TooMany
 
 _KEPT = 10_000  # buckets; the longest untouched goes first, and would be nearly full anyway
 
-FAILED_LOGINS, FAILED_LOGINS_PER = 60, 60.0  # per address; then credentials are not even looked at
-
 
 class Left(NamedTuple):
     """limit: requests at once; remaining: whole ones left; reset: seconds until the bucket is full."""
@@ -56,11 +54,12 @@ class Buckets:
 
 
 class Limiter:
-    """requests, per: of the setting `rate_limit`; requests None: no limit but that on failed logins."""
+    """requests: of each caller, None for no limit; failures: bad credentials of each address, after which
+    none are even looked at."""
 
-    def __init__(self, requests: int | None, per: float, now: Callable[[], float] = time.monotonic) -> None:
-        self._requests = None if requests is None else Buckets(requests, per, now)
-        self._failures = Buckets(FAILED_LOGINS, FAILED_LOGINS_PER, now)
+    def __init__(self, requests: Buckets | None, failures: Buckets) -> None:
+        self._requests = requests
+        self._failures = failures
 
     def require_login(self, remote: str | None) -> None:
         """Raise TooMany for an address from which too many bad credentials came."""

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from origin.catalog import tasks as rows
 from origin.catalog.database import Database, next_number
+from origin.core.conditions import Condition, Order
 from origin.domain.model import Caller, Job
 from origin.domain.rights import Thing, Verb
 from origin.domain.states import FINAL
@@ -236,11 +237,18 @@ class Tasks:
             return await rows.runs(connection, whose, task_n)
 
     async def files_of(
-        self, caller: Caller, job_n: int, first: int, number: int
+        self,
+        caller: Caller,
+        job_n: int,
+        wanted: Sequence[Condition],
+        order: Sequence[Order],
+        first: int,
+        number: int,
     ) -> tuple[list[TaskFile], int]:
+        """One page of a run's files, and how many fit. Raises NotFound for another's run."""
         await self.run_of(caller, job_n)
         async with self._database.read() as connection:
-            return await rows.run_files(connection, job_n, first, number)
+            return await rows.run_files(connection, job_n, wanted, order, first, number)
 
 
 def _busy(task: Task) -> bool:

@@ -8,8 +8,8 @@ import pytest
 
 from origin.domain.model import ANONYMOUS, Caller, Token, User
 from origin.errors import TooMany
-from origin.services.limits import FAILED_LOGINS, Buckets, Limiter, network
-from tests.support.origin_service import Service, basic, running_origin
+from origin.services.limits import Buckets, Limiter, network
+from tests.support.origin_service import PASSWORD, Service, basic, running_origin
 
 
 class Now:
@@ -48,7 +48,7 @@ def test_after_retry_after_a_request_passes() -> None:
 
 
 def test_each_token_user_and_address_has_a_bucket_of_its_own() -> None:
-    limiter = Limiter(1, 60.0, Now())
+    limiter = Limiter(Buckets(1, 60.0, Now()), Buckets(1, 60.0, Now()))
     user = User(1, "u")
     callers = [
         (Caller(user, Token(1, 1, "t", None, "")), "10.0.0.1"),
@@ -92,13 +92,13 @@ async def test_no_limit_unless_set(service: Service) -> None:
     assert not [name for name in reply.headers if name.startswith("RateLimit")]
 
 
-async def test_too_many_bad_passwords_are_429_unchecked_but_known_credentials_go_on(service: Service) -> None:
-    assert (await service("GET", "/admin/v1/tokens")).status == 200
-    limiter = service.services.limiter
-    for _ in range(FAILED_LOGINS - 1):
-        limiter.failed_login("127.0.0.1")
-    bad = {"Authorization": basic("admin", "guess")}
-    assert (await service("GET", "/admin/v1/tokens", headers=bad, user=None)).status == 401
-    assert (await service("GET", "/admin/v1/tokens", headers=bad, user=None)).status == 429
-    assert (await service("GET", "/admin/v1/tokens")).status == 200
-    assert (await service("GET", "/healthz", user=None)).status == 200
+async def test_too_many_bad_passwords_are_429_unchecked_but_known_credentials_go_on(tmp_path: Path) -> None:
+    auth = {"admin_password": PASSWORD, "failed_logins": {"requests": 2, "per": "1h"}}
+    async with running_origin(tmp_path, auth=auth) as service:
+        assert (await service("GET", "/admin/v1/tokens")).status == 200
+        bad = {"Authorization": basic("admin", "guess")}
+        replies = [await service("GET", "/admin/v1/tokens", headers=bad, user=None) for _ in range(3)]
+        assert [reply.status for reply in replies] == [401, 401, 429]
+        assert 1000 < int(replies[2].headers["Retry-After"]) <= 1800
+        assert (await service("GET", "/admin/v1/tokens")).status == 200
+        assert (await service("GET", "/healthz", user=None)).status == 200

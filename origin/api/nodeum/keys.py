@@ -61,7 +61,12 @@ async def update(call: Call) -> Answer:
     name = need_text(given, "name", most=255) if "name" in given else None
     try:
         token = await call.services.access.update_token(
-            call.caller, token.id, name=name, scopes=_scopes(given)
+            call.caller,
+            token.id,
+            name=name,
+            scopes=_scopes(given),
+            expires_ms=_expiry(given),
+            for_ever="expires_at" in given and given["expires_at"] is None,
         )
     except Invalid as error:
         raise invalid("api_key_scopes", error.explanation, value=error.value) from error

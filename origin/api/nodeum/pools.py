@@ -96,8 +96,8 @@ async def create(call: Call) -> Answer:
     uri = text(given, "uri")
     if content == "cloud" and not uri:
         raise blank("uri")
-    if uri and uri.startswith("s3:") is not (content == "cloud"):
-        raise invalid("uri", "does not fit the content", value=uri)
+    if content == "cloud":
+        raise invalid("content", "is not offered: disks only, as nas or tape", value=content)
     metadata = _labels(given, {})
     public = flag(given, "public")
     read_only = flag(given, "read_only") or False

@@ -8,6 +8,7 @@ from origin.api.nodeum.wire import (
     CONFLICTS,
     END_TYPES,
     POOL_CONTENTS,
+    POOL_ON_DISK,
     POOL_TYPES,
     WORKFLOW_ACTIONS,
     WORKFLOW_TYPES,
@@ -121,7 +122,7 @@ _TASK_BODY = {
 }
 _POOL_BODY = {
     "name": _NAME,
-    "content": _one_of(POOL_CONTENTS),
+    "content": _one_of(POOL_ON_DISK),
     "comment": {"type": ["string", "null"]},
     "type": _one_of(POOL_TYPES, null=True),
     "uri": {"type": ["string", "null"]},
@@ -130,12 +131,7 @@ _POOL_BODY = {
 }
 _POOL_CHANGE = {
     **{name: kind for name, kind in _POOL_BODY.items() if name != "uri"},
-    "content": _one_of(POOL_CONTENTS, null=True),
-}
-_CLOUD = {
-    **_POOL_BODY,
-    "content": {"const": "cloud"},
-    "uri": {"type": "string", "pattern": "^s3:.+"},
+    "content": _one_of(POOL_ON_DISK, null=True),
 }
 _END_NAMES = {
     "pool_id": {"type": "integer"},
@@ -177,6 +173,13 @@ _ERROR = _object(
 )
 _END = "id:int container:obj? tape:obj? pool:obj?"
 
+_KEY_BODY = _body(
+    (),
+    name=_NAME,
+    api_key_scopes={"type": ["array", "null"], "items": _SCOPE},
+    expires_at={"type": ["string", "null"], "format": "date-time"},
+)
+
 SCHEMAS: dict[str, Schema] = {
     "error": _ERROR,
     "error_detail": _ERROR_DETAIL,
@@ -203,13 +206,7 @@ SCHEMAS: dict[str, Schema] = {
     "files": _list("files", "file"),
     "pool": _object(_POOL, type=_one_of(POOL_TYPES), content=_one_of(POOL_CONTENTS)),
     "pools": _list("pools", "pool"),
-    "pool_body": {
-        **_body(("name", "content"), **_POOL_BODY),
-        "anyOf": [
-            {"properties": {"content": _one_of(("tape", "nas"))}},
-            _body(("name", "content", "uri"), **_CLOUD),
-        ],
-    },
+    "pool_body": _body(("name", "content"), **_POOL_BODY),
     "pool_change": _body((), **_POOL_CHANGE),
     "tape": _object(_TAPE),
     "tapes": _list("tapes", "tape"),
@@ -234,13 +231,8 @@ SCHEMAS: dict[str, Schema] = {
         **_object("id:int name:str key:str expires_at:time? created_at:time last_used_at:time?"),
     },
     "api_keys": _list("api_keys", "api_key"),
-    "api_key_body": _body(
-        (),
-        name=_NAME,
-        api_key_scopes={"type": ["array", "null"], "items": _SCOPE},
-        expires_at={"type": ["string", "null"], "format": "date-time"},
-    ),
-    "api_key_change": _body((), name=_NAME, api_key_scopes={"type": "array", "items": _SCOPE}),
+    "api_key_body": _KEY_BODY,
+    "api_key_change": _KEY_BODY,
     "change": _object(
         "id:int at:time user:str api_key_id:int? method:str path:str dialect:str request_id:str address:str?"
     ),

@@ -12,6 +12,7 @@ from origin.api.nodeum.wire import (
     FILE_FIELDS,
     KEY_FIELDS,
     POOL_FIELDS,
+    RUN_FILE_FIELDS,
     TAPE_FIELDS,
     TASK_FIELDS,
     kinds,
@@ -411,7 +412,7 @@ def _tasks() -> tuple[Route, ...]:
             "task_executions/show",
             "The files of a run, with their results",
             "files",
-            parameters=PAGING,
+            parameters=_list(RUN_FILE_FIELDS),
             statuses=_MANY_OF,
         ),
         _get(

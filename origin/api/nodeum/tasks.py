@@ -8,12 +8,12 @@ from typing import Any
 
 from origin.api.nodeum.calls import Answer, Call, flag, need_text, number, one_of, text
 from origin.api.nodeum.files import number_in_path
-from origin.api.nodeum.problems import blank, invalid, not_found, problem
+from origin.api.nodeum.problems import blank, invalid, not_found
 from origin.api.nodeum.wire import (
     CONFLICTS,
     END_TYPES,
     EXECUTION_FIELDS,
-    FILE_FIELDS,
+    RUN_FILE_FIELDS,
     TASK_FIELDS,
     WORKFLOW_ACTIONS,
     WORKFLOW_TYPES,
@@ -25,7 +25,7 @@ from origin.api.nodeum.wire import (
     run_status,
     task_value,
 )
-from origin.core.conditions import Kind, parse_condition
+from origin.core.conditions import parse_condition
 from origin.domain.states import FINAL, JobState
 from origin.domain.tasks import TaskEnd, TaskState
 from origin.errors import Invalid, NotFound
@@ -233,10 +233,10 @@ async def show_execution(call: Call) -> Answer:
 async def list_execution_files(call: Call) -> Answer:
     n = number_in_path(call.args["execution"])
     window = call.window()
-    fields: dict[str, Kind] = {**FILE_FIELDS, "id": Kind.NUMBER}
-    if call.conditions(fields) or call.order(fields):
-        raise problem(400, "sort_by", "invalid", "and filters are not offered for this list")
-    found, total = await call.services.tasks.files_of(call.caller, n, window.first, window.size)
+    wanted, order = call.conditions(RUN_FILE_FIELDS), call.order(RUN_FILE_FIELDS)
+    found, total = await call.services.tasks.files_of(
+        call.caller, n, wanted, order, window.first, window.size
+    )
     known = {storage.n: storage for storage in call.services.storages.everything()}
     values = [run_file_value(file, known.get(file.storage_n)) for file in found]
     return call.page("files", values, total, window)

@@ -176,6 +176,7 @@ def facets_value(facets: Facets) -> dict[str, Any]:
 
 POOL_TYPES = ("active_archive", "offline_archive", "data_exchange", "scratch", "data_enrichment", "primary")
 POOL_CONTENTS = ("tape", "nas", "cloud")
+POOL_ON_DISK = ("tape", "nas")
 POOL_FIELDS = {
     "id": Kind.NUMBER,
     "name": Kind.TEXT,
@@ -189,8 +190,7 @@ COMMENT, LABEL = "nodeum.comment", "nodeum.type"
 
 
 def pool_value(storage: Storage, *, used: int, files: int, writable: bool) -> dict[str, Any]:
-    uri = storage.methods[0].uri if storage.methods else None
-    content = "tape" if storage.archive else "cloud" if uri and uri.startswith("s3:") else "nas"
+    content = "tape" if storage.archive else "nas"
     label = storage.metadata.get(LABEL)
     usual = "offline_archive" if content == "tape" else "primary"
     return {
@@ -201,7 +201,7 @@ def pool_value(storage: Storage, *, used: int, files: int, writable: bool) -> di
         "content": content,
         "primary_id": None,
         "storage_id": storage.n,
-        "uri": uri,
+        "uri": storage.methods[0].uri if storage.methods else None,
         "public": storage.public,
         "read_only": not writable,
         "online": not storage.archive,
@@ -361,6 +361,9 @@ def execution_value(run: TaskRun, now_ms: int) -> dict[str, Any]:
         "estimation_time": left,
         "bandwidth": bandwidth,
     }
+
+
+RUN_FILE_FIELDS = {**FILE_FIELDS, **kinds(number="id", text="result message")}
 
 
 def run_file_value(file: TaskFile, storage: Storage | None) -> dict[str, Any]:

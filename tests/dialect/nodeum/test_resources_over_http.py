@@ -139,6 +139,8 @@ async def test_a_pool_with_files_is_not_removed(client: Client) -> None:
         ({"name": "", "content": "nas"}, 400, "name", "blank"),
         ({"name": "x", "content": "disc"}, 422, "content", "invalid"),
         ({"name": "x", "content": "cloud"}, 400, "uri", "blank"),
+        ({"name": "x", "content": "cloud", "uri": "s3://bucket"}, 422, "content", "invalid"),
+        ({"name": "x", "content": "nas", "uri": "s3://bucket"}, 422, "uri", "invalid"),
         ({"name": "x" * 256, "content": "nas"}, 422, "name", "invalid"),
         ({"name": "a\nb", "content": "nas"}, 422, "name", "invalid"),
         ({"name": "list", "content": "nas"}, 422, "name", "invalid"),
@@ -230,6 +232,26 @@ async def test_a_key_past_its_expiry_and_one_without_scopes_open_nothing(client:
     assert (await client("GET", "/api/v2/files", Authorization=made.json["key"])).status == 401
     bare = (await client("POST", KEYS, {"name": "b"})).json["key"]
     assert (await client("GET", "/api/v2/files", Authorization=bare)).status == 403
+
+
+async def test_a_keys_expiry_is_changed_and_taken_away_but_not_put_past_the_callers_own(
+    client: Client,
+) -> None:
+    scopes = [{"controller": "api_keys", "action": "*"}]
+    first = {"name": "a", "api_key_scopes": scopes, "expires_at": "2100-01-01T00:00:00Z"}
+    made = (await client("POST", KEYS, first)).json
+    one = f"{KEYS}/{made['id']}"
+    renamed = await client("PUT", one, {"name": "b"})
+    assert renamed.json["expires_at"] == "2100-01-01T00:00:00Z"
+    for expiry in ("2101-01-01T00:00:00Z", None):
+        answer = await client("PUT", one, {"expires_at": expiry}, Authorization=made["key"])
+        assert answer.status == 403
+    sooner = await client("PUT", one, {"expires_at": "2099-01-01T00:00:00Z"}, Authorization=made["key"])
+    assert (sooner.status, sooner.json["expires_at"]) == (200, "2099-01-01T00:00:00Z")
+    assert (await client("PUT", one, {"expires_at": None})).json["expires_at"] is None
+    assert (await client("PUT", one, {"expires_at": "soon"})).status == 422
+    assert (await client("PUT", one, {"expires_at": "2020-01-01T00:00:00Z"})).status == 200
+    assert (await client("GET", KEYS, Authorization=made["key"])).status == 401
 
 
 async def test_another_users_key_is_404_even_for_an_administrator(client: Client) -> None:

@@ -68,6 +68,31 @@ async def test_a_task_is_made_with_every_key_and_runs_to_the_tape(client: Client
     assert literal["count"] == 1
 
 
+async def test_the_files_of_a_run_are_filtered_and_sorted(client: Client) -> None:
+    for path, content in (
+        ("media/in/b.ari", b"22"),
+        ("media/in/sub/a.ari", b"333"),
+        ("media/in/c.mov", b"1"),
+    ):
+        await client.put_file(path, content)
+    await client("POST", TASKS, {"name": "copy", "workflow_action": "copy"})
+    await client("POST", f"{TASKS}/1/task_sources", {"file_path": "/media/in"})
+    await client("POST", f"{TASKS}/1/task_destinations", {"pool_name": "archive"})
+    await client.until_over(1, (await client("PUT", f"{TASKS}/1/action/run")).json["job_id"])
+    (run,) = (await client.get("/api/v2/task_executions"))["task_executions"]
+
+    async def names(query: str) -> list[str]:
+        found = await client.get(f"/api/v2/task_executions/{run['id']}/files?{query}")
+        return [file["name"] for file in found["files"]]
+
+    assert await names("sort_by=name%3Adesc") == ["c.mov", "b.ari", "a.ari"]
+    assert await names("sort_by=size") == ["c.mov", "b.ari", "a.ari"]
+    assert await names("name=~%25.ari&sort_by=name") == ["a.ari", "b.ari"]
+    assert await names("size=%3E1&result=done&sort_by=name&limit=1&offset=1") == ["b.ari"]
+    assert await names("uid=1") == []
+    assert (await client("GET", f"/api/v2/task_executions/{run['id']}/files?size=big")).status == 400
+
+
 @pytest.mark.parametrize(
     ("resolution", "status", "content"),
     [
