@@ -141,7 +141,7 @@ QUERIES = {
 DEEP = (1_000, 500_000, 999_000)
 
 
-async def search(path: Path, repeats: int, cold: bool, only: str) -> None:
+async def search(path: Path, repeats: int, cold: bool, only: str, down: bool) -> None:
     names = {}
     plain = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     names = dict(plain.execute("SELECT n, name FROM storages"))
@@ -154,7 +154,7 @@ async def search(path: Path, repeats: int, cold: bool, only: str) -> None:
     try:
         for name, asked in ((name, asked) for name, asked in QUERIES.items() if only in name):
             for sort in Sort:
-                wanted = dataclasses.replace(asked, sort=sort)
+                wanted = dataclasses.replace(asked, sort=sort, descending=down)
                 cells, count = [], 0
                 marks = {0: None, **await marks_at(searcher, wanted, names)}
                 for depth in (0, *DEEP):
@@ -299,6 +299,7 @@ def main() -> None:
     parser.add_argument("--volumes", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--cold", action="store_true")
+    parser.add_argument("--descending", action="store_true", help="search: greatest first")
     parser.add_argument("--only", default="", help="of the kinds of question: those whose name has this")
     given = parser.parse_args()
     if given.what == "build":
@@ -306,7 +307,7 @@ def main() -> None:
     elif given.what == "list":
         asyncio.run(listings(given.catalog.absolute(), given.repeats, given.cold))
     else:
-        asyncio.run(search(given.catalog.absolute(), given.repeats, given.cold, given.only))
+        asyncio.run(search(given.catalog.absolute(), given.repeats, given.cold, given.only, given.descending))
 
 
 if __name__ == "__main__":

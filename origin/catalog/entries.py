@@ -23,6 +23,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from origin.catalog import summaries
 from origin.core.words import CACHED_WORDS, extension_word, volume_word, words
 
 CROWD = 100
@@ -30,6 +31,7 @@ CROWD = 100
 _READABLE = "('CLOSED', 'BEING_READ', 'ARCHIVED')"
 
 _SCHEMA = (
+    *summaries.SCHEMA,
     """
     CREATE TABLE IF NOT EXISTS entries (
         id INTEGER PRIMARY KEY,
@@ -69,7 +71,6 @@ _SCHEMA = (
     "CREATE INDEX IF NOT EXISTS entry_volumes_modified ON entry_volumes (storage_n, modified_ms, id)",
     "CREATE INDEX IF NOT EXISTS entry_volumes_base ON entry_volumes (storage_n, base, id)",
     "CREATE INDEX IF NOT EXISTS entry_volumes_path ON entry_volumes (storage_n, path, id)",
-    "CREATE TABLE IF NOT EXISTS entry_total (entries INTEGER NOT NULL)",
     "CREATE TABLE IF NOT EXISTS entry_words (id INTEGER PRIMARY KEY, text TEXT NOT NULL)",
     # Words are folded before they come here, so `ascii` splits at blanks and at nothing else.
     """
@@ -192,7 +193,7 @@ _SETTLE = (
     f"""
     INSERT OR IGNORE INTO s_new SELECT f.n FROM search_dirty d CROSS JOIN files f ON f.n = d.n
         WHERE f.sha256 IS NULL AND f.state IN {_READABLE}""",
-    "UPDATE entry_total SET entries = entries - (SELECT count(*) FROM s_old) + (SELECT count(*) FROM s_new)",
+    summaries.counted("-", "s_old"),
     "DELETE FROM entry_volumes WHERE id IN (SELECT id FROM s_old)",
     "DELETE FROM entries WHERE id IN (SELECT id FROM s_old)",
     """
@@ -236,6 +237,8 @@ _SETTLE = (
         SELECT max(f.created_ms, f.timestamp_ms) FROM files f JOIN storages s ON s.n = f.storage_n
         WHERE f.n = entries.id AND f.state IN ('CLOSED', 'BEING_READ') AND NOT s.archive)
     WHERE id IN (SELECT id FROM s_new) AND sha256 IS NULL""",
+    summaries.counted("+", "s_new"),
+    summaries.widened("s_new"),
     """
     INSERT INTO s_words SELECT e.id, entry_text(
         (SELECT json_group_array(DISTINCT v.path) FROM entry_volumes v WHERE v.id = e.id),
@@ -320,8 +323,6 @@ async def install(connection: AsyncConnection) -> None:
         )
     empty = "SELECT NOT EXISTS (SELECT 1 FROM entries) AND NOT EXISTS (SELECT 1 FROM folders)"
     if (await connection.exec_driver_sql(empty)).scalar_one():
-        await connection.exec_driver_sql("DELETE FROM entry_total")
-        await connection.exec_driver_sql("INSERT INTO entry_total VALUES (0)")
         await mark_all(connection)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from origin.catalog import entries, outbox, tables
+from origin.catalog import entries, outbox, summaries, tables
 from origin.errors import Unavailable
 
 Step = Callable[[AsyncConnection], Awaitable[None]]
@@ -20,7 +20,14 @@ async def _tokens_refresh(connection: AsyncConnection) -> None:
     await connection.execute(sa.text("ALTER TABLE tokens ADD COLUMN refresh_ms BIGINT"))
 
 
-STEPS: tuple[Step, ...] = (_tokens_refresh,)
+async def _summaries(connection: AsyncConnection) -> None:
+    """`entry_counts` and `entry_zones`, of which `entry_total` was a part."""
+    await connection.execute(sa.text("DROP TABLE IF EXISTS entry_total"))
+    if await connection.run_sync(lambda sync: sa.inspect(sync).has_table("entry_volumes")):
+        await summaries.rebuild(connection)
+
+
+STEPS: tuple[Step, ...] = (_tokens_refresh, _summaries)
 VERSION = 1 + len(STEPS)
 
 

@@ -28,12 +28,14 @@ class Driver:
 
     covers  index into Plan.tests
     index   of `entries`, for the condition that is covered: then candidates need no look-up
+    zones   condition on `entry_zones z`, with the same parameters, that zones with candidates fulfil
     """
 
     sql: str
     params: tuple[Param, ...]
     covers: int | None = None
     index: str | None = None
+    zones: str | None = None
 
 
 @dataclass(slots=True)
@@ -41,10 +43,12 @@ class Plan:
     """match: FTS5 expression, None when words ask nothing; texts: the same condition for one row.
 
     volume  number of a storage that all matches must lie on; None when there is none, or a choice
+    extension  that all matches must have; None likewise
     """
 
     match: str | None = None
     volume: int | None = None
+    extension: str | None = None
     texts: list[Test] = field(default_factory=list)
     tests: list[Test] = field(default_factory=list)
     drivers: list[Driver] = field(default_factory=list)
@@ -130,6 +134,8 @@ def _add_volumes(plan: Plan, matches: list[str], wanted: Filter, names: Mapping[
 
 def _add_extensions(plan: Plan, matches: list[str], wanted: Filter, _: Mapping[int, str]) -> None:
     values = [str(value) for value in wanted.any_of]
+    if len(values) == 1:
+        plan.extension = values[0]
     matches.append(" OR ".join(f'"{extension_word(value)}"' for value in values))
     plan.texts.append(_any([Test("e.extension = ?", (value,)) for value in values]))
 
@@ -143,14 +149,14 @@ def _add_cached(plan: Plan, matches: list[str], wanted: Filter, _: Mapping[int, 
 
 
 _RANGES = {
-    Field.SIZE: ("size", "entries_size"),
-    Field.MODIFIED: ("modified_ms", "entries_modified"),
-    Field.CACHED_DATE: ("cached_ms", "entries_cached"),
+    Field.SIZE: ("size", "entries_size", "z.high_size >= ? AND z.low_size <= ?"),
+    Field.MODIFIED: ("modified_ms", "entries_modified", "z.high_modified >= ? AND z.low_modified <= ?"),
+    Field.CACHED_DATE: ("cached_ms", "entries_cached", None),
 }
 
 
 def _add_range(plan: Plan, _m: list[str], wanted: Filter, _: Mapping[int, str]) -> None:
-    column, index = _RANGES[wanted.field]
+    column, index, zones = _RANGES[wanted.field]
     tests = []
     for value in wanted.any_of:
         assert isinstance(value, Range)
@@ -165,6 +171,7 @@ def _add_range(plan: Plan, _m: list[str], wanted: Filter, _: Mapping[int, str]) 
                 tests[0].params,
                 len(plan.tests) - 1,
                 index,
+                zones,
             )
         )
 
@@ -236,18 +243,20 @@ def _add_parents(plan: Plan, _m: list[str], wanted: Filter, names: Mapping[int, 
 def _add_under(plan: Plan, _m: list[str], wanted: Filter, names: Mapping[int, str]) -> None:
     tests, drivers = [], []
     params: list[Param] = []
-    for value in wanted.any_of:
-        for n, path in places(str(value), names):
-            below = _below("v.path", path)
-            condition = f"v.storage_n = ? AND {below.sql}"
-            tests.append(
-                Test(
-                    f"EXISTS (SELECT 1 FROM entry_volumes v WHERE v.id = e.id AND {condition})",
-                    (n, *below.params),
-                )
+    within = [place for value in wanted.any_of for place in places(str(value), names)]
+    if len(within) == 1:
+        plan.volume = within[0][0]
+    for n, path in within:
+        below = _below("v.path", path)
+        condition = f"v.storage_n = ? AND {below.sql}"
+        tests.append(
+            Test(
+                f"EXISTS (SELECT 1 FROM entry_volumes v WHERE v.id = e.id AND {condition})",
+                (n, *below.params),
             )
-            drivers.append(f"SELECT v.id FROM entry_volumes v WHERE {condition}")
-            params += (n, *below.params)
+        )
+        drivers.append(f"SELECT v.id FROM entry_volumes v WHERE {condition}")
+        params += (n, *below.params)
     plan.tests.append(_any(tests))
     if drivers:
         united = " UNION ".join(drivers)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from origin.catalog.searching import COUNTED, Entry, Location, Searcher, Window
+from origin.catalog.search_pages import COUNTED
+from origin.catalog.searching import Entry, Location, Searcher, Window
 from origin.core.marks import decode_mark, encode_mark
 from origin.core.search import Facets, Field, SearchQuery
 from origin.domain.model import Caller, Storage

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from origin.catalog import entries, files, storages
+from origin.catalog import entries, files, storages, summaries
 from origin.catalog.database import Database
 from origin.core.words import words
 from origin.domain.model import File
@@ -95,11 +95,29 @@ async def indexed(database: Database) -> dict[int, Told]:
 
 
 async def sound(database: Database) -> None:
-    """The full-text index agrees with its content, word by word; no work is left over."""
+    """The full-text index agrees with its content, word by word; what is summed up agrees with the
+    entries; no work is left over."""
     async with database.write() as connection:
         await connection.exec_driver_sql("INSERT INTO entry_search (entry_search) VALUES ('integrity-check')")
         left = (await connection.exec_driver_sql("SELECT count(*) FROM search_dirty")).scalar_one()
+        counts = (await connection.exec_driver_sql(_COUNTS)).all()
+        outside = (await connection.exec_driver_sql(_OUTSIDE)).scalar_one()
+        zones = (await connection.exec_driver_sql("SELECT zone, storage_n FROM entry_zones")).all()
+        await summaries.rebuild(connection)
+        assert counts == (await connection.exec_driver_sql(_COUNTS)).all()
+        exact = (await connection.exec_driver_sql("SELECT zone, storage_n FROM entry_zones")).all()
     assert left == 0
+    assert outside == 0
+    assert set(exact) <= set(zones)
+
+
+_COUNTS = "SELECT facet, value, entries, bytes FROM entry_counts WHERE entries <> 0 ORDER BY 1, 2"
+_OUTSIDE = f"""
+    SELECT count(*) FROM entries e LEFT JOIN entry_zones z
+        ON z.zone = e.id >> {summaries.ZONE_BITS} AND z.storage_n = e.storage_n
+    WHERE z.zone IS NULL OR NOT (e.path BETWEEN z.low_path AND z.high_path
+        AND e.base BETWEEN z.low_base AND z.high_base AND e.size BETWEEN z.low_size AND z.high_size
+        AND e.modified_ms BETWEEN z.low_modified AND z.high_modified)"""
 
 
 def change(rng: random.Random, held: dict[int, File], n: int) -> File | int:
@@ -230,9 +248,37 @@ async def test_a_catalog_from_before_the_index_is_taken_in_when_opened(tmp_path:
         await add_file(connection, make_file(10, 1, "a/x.ari"))
     before = await indexed(database)
     async with database.write() as connection:
-        for table in ("entries", "entry_words", "entry_volumes", "folders"):
+        for table in ("entries", "entry_words", "entry_volumes", "entry_counts", "entry_zones", "folders"):
             await connection.exec_driver_sql(f"DELETE FROM {table}")
     await database.close()
     database = await Database.open(url)
     assert await indexed(database) == before
+    await sound(database)
+    await database.close()
+
+
+async def test_a_catalog_from_before_the_summaries_is_summed_up_when_opened(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/old.db"
+    database = await Database.open(url)
+    async with database.write() as connection:
+        await add_storage(connection, 1, "nodeum")
+        await add_file(connection, make_file(10, 1, "a/x.ari"))
+    async with database.write() as connection:
+        before = (await connection.exec_driver_sql("SELECT * FROM entry_zones")).all()
+        for statement in (
+            "DROP TABLE entry_counts",
+            "DROP TABLE entry_zones",
+            "UPDATE schema SET version = 2",
+        ):
+            await connection.exec_driver_sql(statement)
+        await connection.exec_driver_sql("CREATE TABLE entry_total (entries INTEGER NOT NULL)")
+    await database.close()
+    database = await Database.open(url)
+    async with database.read() as connection:
+        assert (await connection.exec_driver_sql("SELECT * FROM entry_zones")).all() == before != []
+        every = await connection.exec_driver_sql(
+            "SELECT sum(entries) FROM entry_counts WHERE facet = 'cached'"
+        )
+        assert every.scalar_one() == 1
+    await sound(database)
     await database.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from origin.catalog import files, searching
+from origin.catalog import files, search_pages
 from origin.catalog.database import Database
 from origin.catalog.searching import Searcher, Window
 from origin.core.search import Field, Range, SearchQuery, Sort, parse_filter, parse_text
@@ -31,7 +31,7 @@ def catalog() -> list[File]:
         folder = rng.choice(["video/VIDEO ARRI/reload/master", "video/Réel 7", "audio", ""])
         name = f"{rng.choice(['A9C001', 'B2', 'straße'])}.{n:05}{rng.choice(['.ari', '.MOV', ''])}"
         file = make_file(
-            n * 10,
+            n * 60,  # so that they are in many zones
             storage,
             f"{folder}/{name}".lstrip("/"),
             f"content {n}",
@@ -41,7 +41,7 @@ def catalog() -> list[File]:
         )
         made.append(file)
         if n % 4 == 0:
-            made.append(make_file(n * 10 + 1, 3, file.path, f"content {n}", size=file.size))
+            made.append(make_file(n * 60 + 1, 3, file.path, f"content {n}", size=file.size))
     return made
 
 
@@ -180,7 +180,14 @@ QUERIES = {
     "syntax is text": query('reload NEAR(" OR'),
 }
 
-LIMITS = {"few": (20_000, 10**9), "sorted though many": (0, 0), "walks": (0, 10**9)}
+# FEW, WALK, LISTED, and how many zones may be looked through.
+LIMITS = {
+    "few": (20_000, 10**9, 10**9, (16, 64, 256)),
+    "walks": (0, 10**9, 10**9, (16, 64, 256)),
+    "zones": (0, 0, 10**9, (2, 6, 10**6)),
+    "few zones, then sorted": (0, 0, 10**9, (1, 4)),
+    "sorted": (0, 0, 0, (2, 5)),
+}
 
 
 async def walk(searcher: Searcher, wanted: SearchQuery, rows: int) -> tuple[list[int], int | None]:
@@ -196,10 +203,14 @@ async def walk(searcher: Searcher, wanted: SearchQuery, rows: int) -> tuple[list
 
 @pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS.keys())
 async def test_every_walk_gives_each_match_once_in_order(
-    searcher: Searcher, held: list[File], monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int]
+    searcher: Searcher,
+    held: list[File],
+    monkeypatch: pytest.MonkeyPatch,
+    limits: tuple[int, int, int, tuple[int, ...]],
 ) -> None:
-    monkeypatch.setattr(searching, "FEW", limits[0])
-    monkeypatch.setattr(searching, "WALK", limits[1])
+    for name, limit in zip(("FEW", "WALK", "LISTED", "BATCHES"), limits, strict=True):
+        monkeypatch.setattr(search_pages, name, limit)
+    monkeypatch.setattr(search_pages, "_TICK", 20)  # so that few steps are noticed
     plain = Plain(held)
     found_any = 0
     for name, base_query in QUERIES.items():
@@ -239,7 +250,7 @@ async def test_hidden_storages_hide_their_entries_and_names(searcher: Searcher, 
     shown = {n: name for n, name in NAMES.items() if n != 2}
     for limit in (20_000,):
         found = await searcher.search(query(), Window(1000), shown, (2,))
-        assert [e.id for e in found.entries] == [f.n for f in held if f.n % 10 == 0 and f.storage_n != 2], (
+        assert [e.id for e in found.entries] == [f.n for f in held if f.n % 60 == 0 and f.storage_n != 2], (
             limit
         )
     assert (await searcher.search(query("mtc606"), Window(10), shown, (2,))).count == 0
@@ -247,7 +258,7 @@ async def test_hidden_storages_hide_their_entries_and_names(searcher: Searcher, 
 
 
 async def test_counts_stop_at_the_bound(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "COUNTED", 10)
+    monkeypatch.setattr(search_pages, "COUNTED", 10)
     assert (await searcher.search(query("reload"), Window(1), NAMES, ())).count is None
     assert (await searcher.search(query(), Window(1), NAMES, ())).count == 150
 
@@ -256,7 +267,7 @@ async def test_counts_stop_at_the_bound(searcher: Searcher, monkeypatch: pytest.
 async def test_facets_add_up(
     searcher: Searcher, held: list[File], monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
-    monkeypatch.setattr(searching, "FEW", few)
+    monkeypatch.setattr(search_pages, "FEW", few)
     now = int(datetime.datetime(1971, 12, 1, tzinfo=datetime.UTC).timestamp() * 1000)
     wanted_facets = (Field.EXTENSION, Field.VOLUME, Field.SIZE, Field.MODIFIED, Field.CACHED)
     plain = Plain(held)
