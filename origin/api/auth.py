@@ -46,9 +46,11 @@ async def admitted(
         if close is not None:  # a coroutine that was refused before it began
             close()
     note_caller(request, caller)
-    left = services.limiter.take(caller, request.remote)
-    if left is not None and isinstance(request, OriginRequest):
-        request.left = left
+    try:
+        services.limiter.take(caller, request.remote)
+    finally:
+        if isinstance(request, OriginRequest):
+            request.left = services.limiter.left(caller, request.remote)
     return caller
 
 

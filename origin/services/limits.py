@@ -42,15 +42,17 @@ class Buckets:
         if missing > 0:
             raise TooMany("too many requests", retry_after=max(1, math.ceil(missing / self._rate)))
 
-    def take(self, key: str) -> Left:
+    def left(self, key: str) -> Left:
+        level = self._level(key)
+        return Left(self._size, int(level), math.ceil((self._size - level) / self._rate))
+
+    def take(self, key: str) -> None:
         """Take one, or raise TooMany."""
         self.require(key)
-        level = self._level(key) - 1
-        self._levels[key] = (level, self._now())
+        self._levels[key] = (self._level(key) - 1, self._now())
         self._levels.move_to_end(key)
         while len(self._levels) > _KEPT:
             self._levels.popitem(last=False)
-        return Left(self._size, int(level), math.ceil((self._size - level) / self._rate))
 
 
 class Limiter:
@@ -68,15 +70,20 @@ class Limiter:
     def failed_login(self, remote: str | None) -> None:
         self._failures.take(network(remote))
 
-    def take(self, caller: Caller, remote: str | None) -> Left | None:
-        """Count a request, or raise TooMany. None: there is no limit."""
-        if self._requests is None:
-            return None
-        if caller.token is not None:
-            return self._requests.take(f"token {caller.token.n}")
-        if caller.user is not None:
-            return self._requests.take(f"user {caller.user.n}")
-        return self._requests.take(network(remote))
+    def take(self, caller: Caller, remote: str | None) -> None:
+        """Count a request, or raise TooMany."""
+        if self._requests is not None:
+            self._requests.take(_key(caller, remote))
+
+    def left(self, caller: Caller, remote: str | None) -> Left | None:
+        """None: there is no limit."""
+        return None if self._requests is None else self._requests.left(_key(caller, remote))
+
+
+def _key(caller: Caller, remote: str | None) -> str:
+    if caller.token is not None:
+        return f"token {caller.token.n}"
+    return network(remote) if caller.user is None else f"user {caller.user.n}"
 
 
 def network(remote: str | None) -> str:

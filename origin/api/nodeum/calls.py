@@ -70,11 +70,15 @@ class Call:
 
         Raises Problem 415, 413, 400.
         """
+        named = self.request.headers.get("Content-Type") and self.request.content_type
+        other = problem(415, "base", "unsupported_media_type", "the body must be application/json")
+        if named != "application/json" and self.request.content_length:
+            raise other
         data = await read_body(self.request, MAX_BODY)
         if not data:
             return {}
-        if self.request.content_type != "application/json" or "Content-Type" not in self.request.headers:
-            raise problem(415, "base", "unsupported_media_type", "the body must be application/json")
+        if named != "application/json":
+            raise other
         try:
             value = msgspec.json.decode(data)
         except msgspec.DecodeError as error:

@@ -109,6 +109,7 @@ async def test_an_etag_changes_with_the_resource_and_if_match_guards_it(client: 
         (b"", "application/json", 400),
         (b"", None, 400),
         (b" " * (1 << 20) + b"{}", "application/json", 413),
+        (b" " * (1 << 20) + b"{}", "text/plain", 415),
     ],
     ids=["cut", "list", "no UTF-8", "form", "untyped", "empty", "nothing", "huge"],
 )
@@ -186,7 +187,8 @@ async def test_past_the_limit_is_429_with_the_seconds_to_wait(tmp_path: Path) ->
         assert [answer.status for answer in answers] == [200, 200, 200, 429]
         assert 1 <= int(answers[3].headers["Retry-After"]) <= 20
         assert answers[3].json["details"] == {"base": [{"error": "too_many_requests"}]}
-        assert answers[0].headers["RateLimit-Limit"] == "3"
+        assert [answer.headers["RateLimit-Limit"] for answer in answers] == ["3"] * 4
+        assert [answer.headers["RateLimit-Remaining"] for answer in answers] == ["2", "1", "0", "0"]
         assert (await client("GET", "/api/v2/files", user=None)).status == 200  # counted by address
 
 
