@@ -111,7 +111,7 @@ async def test_an_etag_changes_with_the_resource_and_if_match_guards_it(client: 
         (b" " * (1 << 20) + b"{}", "application/json", 413),
         (b" " * (1 << 20) + b"{}", "text/plain", 415),
     ],
-    ids=["cut", "list", "no UTF-8", "form", "untyped", "empty", "nothing", "huge"],
+    ids=["cut", "list", "no UTF-8", "form", "untyped", "empty", "nothing", "huge", "huge text"],
 )
 async def test_bodies_that_are_no_json_object_are_refused(
     shared: Client, body: bytes, kind: str | None, status: int
