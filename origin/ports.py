@@ -6,7 +6,7 @@ coroutines raise only `origin.errors`: NotFound, Conflict, Invalid, NoRoom, Stor
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -143,8 +143,11 @@ class StorageBackend(Protocol):
 
     async def space(self) -> Space: ...
 
-    def scan(self) -> AsyncIterator[Stat]:
-        """Every file below the root, in no order, hidden temporary names left out."""
+    def scan(self) -> AsyncGenerator[Stat, None]:
+        """Every file below the root, in no order, hidden temporary names left out.
+
+        Holds some of them at a time. Close it if not all are taken.
+        """
         ...
 
     # Temporary files that outlive their Writer: uploads in chunks, copies that go on after a crash.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat as modes
+from collections.abc import Iterator
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -68,15 +69,17 @@ class Disk:
     def close(self, descriptor: int) -> None:
         os.close(descriptor)
 
-    def names(self, folder: int) -> list[tuple[str, int]]:
-        """Return (name, st_mode) of what lies in a folder; what vanished meanwhile is left out."""
-        found = []
-        for name in os.listdir(folder):
-            try:
-                found.append((name, self.stat_name(name, folder).st_mode))
-            except FileNotFoundError:
-                continue
-        return found
+    def names(self, folder: int) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield (name, its stat) of what lies in a folder, in no order; what vanished meanwhile is left out.
+
+        Whoever does not take all closes it.
+        """
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    yield entry.name, self.stat_name(entry.name, folder)
+                except FileNotFoundError:
+                    continue
 
     def space(self, descriptor: int) -> tuple[int, int]:
         """Return (bytes in all, bytes that can still be written)."""

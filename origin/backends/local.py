@@ -15,9 +15,11 @@ import asyncio
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +35,10 @@ TEMPORARY = ".part-"  # names in the root that begin so are ours, and no path ma
 BATCH = 512 * 1024  # bytes gathered for one trip to a thread
 _MAX_LINKS = 16
 _SMALL = 16 << 20  # bytes
+_SCANNED = 500  # files looked at in one trip to a thread
+_MOST_OPEN = 64  # folders that a scan holds open
+
+_Listed = Generator[tuple[str, os.stat_result], None, None]
 
 # Shared by all storages: more threads than disks only make them seek.
 _POOL = ThreadPoolExecutor(max_workers=16, thread_name_prefix="disk")
@@ -102,14 +108,24 @@ class LocalBackend:
     async def space(self) -> Space:
         return await _in_thread(self._space)
 
-    async def scan(self) -> AsyncIterator[Stat]:
-        folders = [""]
-        while folders:
-            folder = folders.pop()
-            found, below = await _in_thread(lambda folder=folder: self._scan_folder(folder))  # type: ignore[misc]
-            folders += below
-            for stat in found:
-                yield stat
+    async def scan(self) -> AsyncGenerator[Stat, None]:
+        walk = self._files_below()
+        one_at_a_time = threading.Lock()  # when this is cancelled a thread may still be at it
+
+        def take() -> list[Stat]:
+            with one_at_a_time:
+                return list(itertools.islice(walk, _SCANNED))
+
+        def end() -> None:
+            with one_at_a_time:
+                walk.close()
+
+        try:
+            while found := await _to_the_end(take):
+                for stat in found:
+                    yield stat
+        finally:
+            await _to_the_end(end)
 
     # --- partial uploads: a temporary file that is filled in any order ----------------------------
 
@@ -219,8 +235,8 @@ class LocalBackend:
         except OSError as error:
             raise StorageOffline(self._storage) from error
         with self.root() as root, self.translated():
-            for name, mode in self._disk.names(root):
-                if name.startswith(TEMPORARY) and name not in keep and is_file(mode):
+            for name in [n for n, seen in self._disk.names(root) if is_file(seen.st_mode) and _is_ours(n)]:
+                if name not in keep:
                     self._disk.unlink(name, root)
                     removed += 1
         return removed
@@ -317,28 +333,50 @@ class LocalBackend:
             total, free = self._disk.space(root)
         return Space(total=total, free=free)
 
-    def _scan_folder(self, folder: str) -> tuple[list[Stat], list[str]]:
-        parts = folder.split("/") if folder else []
-        lead = f"{folder}/" if folder else ""
-        found: list[Stat] = []
-        below: list[str] = []
+    def _files_below(self) -> Generator[Stat, None, None]:
+        """Yield every file below the root, depth first: memory holds the way down, not what lies there."""
+        way = [self._listed("")]
         try:
-            descriptor = self._walk(parts, make=False)
+            while way:
+                for path, seen in way[-1]:
+                    if is_folder(seen.st_mode):
+                        # Each folder on the way is an open descriptor, so far down they are read at once.
+                        below = self._listed(path)
+                        way.append(below if len(way) < _MOST_OPEN else _read_whole(below))
+                        break
+                    yield Stat(path, seen.st_size, seen.st_mtime_ns)
+                else:
+                    way.pop()
+        finally:
+            for folder in way:
+                folder.close()
+
+    def _listed(self, folder: str) -> _Listed:
+        """Yield the files and folders of a folder; nothing when it is gone."""
+        try:
+            descriptor = self._walk(folder.split("/") if folder else [], make=False)
         except (FileNotFoundError, NotADirectoryError):
-            return found, below
+            return
         try:
             with self.translated(folder):
-                for name, mode in self._disk.names(descriptor):
-                    if (name.startswith(TEMPORARY) and not folder) or not _is_utf8(name):
+                for name, seen in self._disk.names(descriptor):
+                    if not _is_utf8(name) or (_is_ours(name) and not folder):
                         continue
-                    if is_folder(mode):
-                        below.append(lead + name)
-                    elif is_file(mode):
-                        seen = self._disk.stat_name(name, descriptor)
-                        found.append(Stat(lead + name, seen.st_size, seen.st_mtime_ns))
+                    if is_folder(seen.st_mode) or is_file(seen.st_mode):
+                        yield f"{folder}/{name}" if folder else name, seen
         finally:
             self._disk.close(descriptor)
-        return found, below
+
+
+def _read_whole(listed: _Listed) -> _Listed:
+    """Return what yields the same, and has been read already."""
+    held = list(listed)
+    return (entry for entry in held)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a name in the root is that of a temporary file."""
+    return name.startswith(TEMPORARY)
 
 
 def _is_utf8(name: str) -> bool:

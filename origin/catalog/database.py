@@ -26,6 +26,9 @@ from origin.catalog import audit, entries, migrations, outbox, tables
 from origin.errors import Unavailable
 
 READERS = 4
+# KiB of pages that a connection keeps. What is not among them is still in the kernel's memory, so more would
+# bring little and count five times.
+CACHE_WRITING, CACHE_READING = 8192, 2048
 WAIT = 30.0  # seconds for a connection; longer means that the disk is gone
 
 
@@ -160,7 +163,7 @@ def _sqlite(url: sa.URL, *, writes: bool) -> AsyncEngine:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.execute("PRAGMA cache_size = -16384")
+        cursor.execute(f"PRAGMA cache_size = -{CACHE_WRITING if writes else CACHE_READING}")
         if not writes:
             cursor.execute("PRAGMA query_only = ON")
         else:

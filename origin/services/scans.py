@@ -138,14 +138,15 @@ class Scans:
 
     async def _find(self, storage: Storage) -> None:
         detects = storage.metadata.get("autoDetect", "true") == "true"
-        async for batch in _batches(self._storages.backend(storage).scan()):
-            async with self._database.read() as connection:
-                known = await rows.at_paths(connection, storage.n, [stat.path for stat in batch])
-            changes = [self._compared(known[stat.path], stat) for stat in batch if stat.path in known]
-            await self._change([change for change in changes if change is not None])
-            if detects:
-                await self._register(storage, [stat for stat in batch if stat.path not in known])
-            await self._edges.told()  # so that no more waits for them than one batch
+        async with contextlib.aclosing(self._storages.backend(storage).scan()) as found:
+            async for batch in _batches(found):
+                async with self._database.read() as connection:
+                    known = await rows.at_paths(connection, storage.n, [stat.path for stat in batch])
+                changes = [self._compared(known[stat.path], stat) for stat in batch if stat.path in known]
+                await self._change([change for change in changes if change is not None])
+                if detects:
+                    await self._register(storage, [stat for stat in batch if stat.path not in known])
+                await self._edges.told()  # so that no more waits for them than one batch
 
     async def _register(self, storage: Storage, found: list[Stat]) -> None:
         """Make Files of what nobody knows, all in one transaction."""

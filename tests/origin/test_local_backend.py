@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from origin.backends.disk import Disk
 from origin.backends.local import LocalBackend
 from origin.backends.registry import directory_of, file_uri, make_backend
 from origin.errors import Invalid, NotFound, OriginError, StorageOffline
@@ -174,3 +177,59 @@ def test_relative_file_uri_is_below_the_working_directory(
 def test_uri_that_no_backend_takes_is_refused(uri: str) -> None:
     with pytest.raises(Invalid):
         make_backend(uri, "VX-1")
+
+
+async def test_a_scan_holds_no_more_of_a_large_folder_than_of_a_small_one(
+    backend: LocalBackend, tmp_path: Path
+) -> None:
+    peaks = []
+    for first, count in ((0, 1000), (1000, 3000)):
+        (tmp_path / "root" / "all").mkdir(exist_ok=True)
+        for n in range(first, first + count):
+            (tmp_path / "root" / "all" / f"{n:06}").touch()
+        tracemalloc.start()
+        try:
+            assert len([1 async for _ in backend.scan()]) == first + count
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < peaks[0] * 1.2, peaks
+
+
+async def test_a_scan_goes_down_further_than_it_holds_folders_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_now: set[int] = set()
+    most = 0
+
+    class Watched(Disk):
+        def names(self, folder: int) -> Iterator[tuple[str, os.stat_result]]:
+            nonlocal most
+            open_now.add(folder)
+            most = max(most, len(open_now))
+            yield from super().names(folder)
+
+        def close(self, descriptor: int) -> None:
+            open_now.discard(descriptor)
+            super().close(descriptor)
+
+    (tmp_path / "root").mkdir()
+    backend = LocalBackend(tmp_path / "root", "VX-1", Watched())
+    deep = "/".join(["d"] * 300)
+    await put(backend, f"{deep}/file", b"1")
+    await put(backend, "d/d/file", b"2")
+    assert sorted([stat.path async for stat in backend.scan()]) == [f"{deep}/file", "d/d/file"]
+    assert most == 65  # one more, while a folder further down is read at once
+    assert not open_now
+
+
+async def test_a_scan_given_up_midway_leaves_nothing_open(backend: LocalBackend, tmp_path: Path) -> None:
+    for n in range(600):
+        folder = tmp_path / "root" / f"f{n % 3}"
+        folder.mkdir(exist_ok=True)
+        (folder / str(n)).touch()
+    before = len(os.listdir("/proc/self/fd"))
+    scan = backend.scan()
+    await anext(scan)
+    await scan.aclose()
+    assert len(os.listdir("/proc/self/fd")) == before
