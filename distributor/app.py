@@ -171,7 +171,7 @@ class Application:
             idle=self._config.limits.idle_timeout,
             now=self._clock.now,
         )
-        self.store.watch(hot.left)
+        self.store.watch(hot.assets.left)
         return hot
 
     def _means(self) -> Means:

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from distributor.core.model import Outcome
 from distributor.ports import Observer, Store
 
-__all__ = ["METRICS", "HotCounts", "Metrics", "Spec"]
+__all__ = ["METRICS", "HotCounts", "HotRow", "Metrics", "Spec"]
 
 Labels = tuple[str, ...]
 
@@ -192,41 +192,57 @@ class _Histogram:
         return found
 
 
+class HotRow:
+    """Answers of one status to one method, and their body bytes, since they were taken last."""
+
+    __slots__ = ("answers", "body_bytes", "head_only", "status")
+
+    def __init__(self, head_only: bool, status: int) -> None:
+        self.head_only, self.status = head_only, status
+        self.answers = self.body_bytes = 0
+
+
 class HotCounts:
-    """Hits answered the short way: counted in a few integers, taken into the families at each scrape.
+    """Hits answered the short way: counted in a few numbers, taken into the families at each scrape.
 
     Time to first and to last byte are the same number there: one write does it all.
+
+    quick   seconds spent on all answers that took no longer than the histograms' first bound
+    slow    the others, which `note` has already put where they belong
     """
 
-    __slots__ = ("answers", "durations", "quick", "seconds")
+    __slots__ = ("_rows", "quick", "slow")
 
     def __init__(self) -> None:
-        self.answers: dict[tuple[bool, int], list[int]] = {}
-        self.durations = _Histogram()
-        self.quick = 0
-        self.seconds = 0.0
+        self._rows: dict[tuple[bool, int], HotRow] = {}
+        self.quick = 0.0
+        self.slow = _Histogram()
 
-    def add(self, head_only: bool, status: int, body_bytes: int, seconds: float) -> None:
-        """Note one answer with `body_bytes` of body, written `seconds` after its octets came."""
-        row = self.answers.get((head_only, status))
-        if row is None:
-            row = self.answers[head_only, status] = [0, 0]
-        row[0] += 1
-        row[1] += body_bytes
+    def row(self, head_only: bool, status: int) -> HotRow:
+        """Where answers of one kind are counted, for as long as the process lives."""
+        return self._rows.setdefault((head_only, status), HotRow(head_only, status))
+
+    @property
+    def answers(self) -> int:
+        return sum(row.answers for row in self._rows.values())
+
+    def note(self, seconds: float) -> None:
+        """One answer was written `seconds` after its octets came."""
         if seconds <= BOUNDS[0]:
-            self.quick += 1
-            self.seconds += seconds
+            self.quick += seconds
         else:
-            self.durations.observe(seconds)
+            self.slow.observe(seconds)
 
-    def take(self) -> tuple[dict[tuple[bool, int], list[int]], _Histogram]:
-        """What was noted since the last call: (answers, bytes) by (HEAD?, status), and durations."""
-        answers, self.answers = self.answers, {}
-        durations, self.durations = self.durations, _Histogram()
-        durations.counts[0] += self.quick
-        durations.total += self.seconds
-        self.quick, self.seconds = 0, 0.0
-        return answers, durations
+    def take(self) -> tuple[list[tuple[bool, int, int, int]], _Histogram]:
+        """What was noted since the last call: (HEAD?, status, answers, body bytes), and durations."""
+        taken = [(row.head_only, row.status, row.answers, row.body_bytes) for row in self._rows.values()]
+        durations, self.slow = self.slow, _Histogram()
+        durations.counts[0] += self.answers - sum(durations.counts)
+        durations.total += self.quick
+        self.quick = 0.0
+        for row in self._rows.values():
+            row.answers = row.body_bytes = 0
+        return taken, durations
 
 
 class Metrics(Observer, Collector):
@@ -384,7 +400,9 @@ class Metrics(Observer, Collector):
 
     def _take_hot(self) -> None:
         answers, durations = self.hot.take()
-        for (head_only, status), (count, size) in answers.items():
+        for head_only, status, count, size in answers:
+            if not count:
+                continue
             source = "none" if head_only or status == 304 else "local"
             self._add("http_requests_total", ("assets", "HEAD" if head_only else "GET", str(status)), count)
             self._add("asset_requests_total", ("hit", source), count)

@@ -8,11 +8,23 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["WINDOW", "DiskReader"]
+__all__ = ["STEP", "WINDOW", "DiskReader", "Pages"]
 
 WINDOW = 1024 * 1024  # bytes looked at, and if need be read ahead, at a time
 STEP = 128 * 1024  # the kernel's usual read-ahead: where one page is in memory its neighbours are
+FRESH = 1.0  # seconds for which a step that was in the page cache is taken to be there still
+MOST_FILES = 4096  # files remembered
 _THREADS = 8
+
+
+class Pages:
+    """The steps of one file that were seen in the page cache; true until then, by the monotonic clock."""
+
+    __slots__ = ("steps", "until")
+
+    def __init__(self) -> None:
+        self.steps: set[int] = set()
+        self.until = 0.0
 
 
 class DiskReader:
@@ -22,29 +34,58 @@ class DiskReader:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="disk-read")
         self._scratch = threading.local()
         self._probe = [bytearray(1)]
+        self._files: dict[tuple[int, int], Pages] = {}
 
-    def resident(self, fd: int, start: int, count: int) -> bool:
-        """True when `count` bytes from `start` can be read without waiting, as far as samples tell.
+    def pages(self, fd: int) -> Pages:
+        """What is known of the file that `fd` is open on, whoever learned it. Raises OSError."""
+        stat = os.fstat(fd)
+        key = stat.st_dev, stat.st_ino
+        known = self._files.get(key)
+        if known is None:
+            if len(self._files) >= MOST_FILES:
+                self._files.clear()
+            known = self._files[key] = Pages()
+        return known
 
-        A file system that cannot say counts as one that must be waited for.
+    def resident(self, fd: int, start: int, count: int, known: Pages, clock: float) -> bool:
+        """True when `count` > 0 bytes from `start` can be read without waiting, as far as samples tell.
+
+        A step is looked at anew when it was not seen for FRESH; clock: monotonic, now. A file system
+        that cannot say counts as one that must be waited for.
         """
+        steps = known.steps
+        if clock >= known.until:
+            steps.clear()
+            known.until = clock + FRESH
+        first, last = start // STEP, (start + count - 1) // STEP
+        for step in range(first, last + 1):
+            if step not in steps:
+                begin, end = step * STEP, (step + 1) * STEP
+                if self._seen(fd, begin) and (first < step < last or self._seen(fd, end - 1)):
+                    steps.add(step)
+                elif not (self._seen(fd, max(start, begin)) and self._seen(fd, min(start + count, end) - 1)):
+                    return False
+        return True
+
+    def _seen(self, fd: int, position: int) -> bool:
+        """Whether the byte there is in the page cache."""
         try:
-            if count <= STEP:
-                first = os.preadv(fd, self._probe, start, os.RWF_NOWAIT)
-                return not first or os.preadv(fd, self._probe, start + count - 1, os.RWF_NOWAIT) >= 0
-            for position in (*range(start, start + count, STEP), start + count - 1):
-                if os.preadv(fd, self._probe, position, os.RWF_NOWAIT) != 1:
-                    return True  # past the end: reading says so at once
+            # Past the end of the file there is nothing to wait for: reading says so at once.
+            return os.preadv(fd, self._probe, position, os.RWF_NOWAIT) >= 0
         except BlockingIOError:
             return False
         except OSError as error:
             # What the disk refuses is met again, and told, by whoever reads.
             return error.errno not in (errno.EOPNOTSUPP, errno.EINVAL)
-        return True
 
     async def load(self, fd: int, start: int, count: int) -> None:
-        """Bring `count` <= WINDOW bytes into the page cache. Raises OSError."""
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._load, fd, start, count)
+        """Bring `count` <= WINDOW bytes, and what else their steps hold, into the page cache.
+
+        Raises OSError.
+        """
+        first = start // STEP * STEP
+        stop = -(-(start + count) // STEP) * STEP
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._load, fd, first, stop - first)
 
     async def read(self, fd: int, start: int, count: int) -> bytes:
         """Return `count` <= WINDOW bytes; fewer only at the end of the file. Raises OSError."""
@@ -60,7 +101,7 @@ class DiskReader:
     def _load(self, fd: int, start: int, count: int) -> None:
         scratch = getattr(self._scratch, "buffer", None)
         if scratch is None:
-            scratch = self._scratch.buffer = bytearray(WINDOW)
+            scratch = self._scratch.buffer = bytearray(WINDOW + 2 * STEP)
         view = memoryview(scratch)[:count]
         os.preadv(fd, [view], start)
         # The next window will be wanted too; the kernel may begin on it now.

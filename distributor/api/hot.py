@@ -7,59 +7,52 @@ hold nothing else that matters to a hit. So nothing is ever parsed loosely here:
 once by the ordinary way is not recognised.
 
     request line ─▶ Target: asset, GET or HEAD          ┐
-    field lines  ─▶ Profile: conditions, Range, its id  ┴▶ head of this second + body ─▶ one write
+    field lines  ─▶ Profile: conditions, Range, its id  ┴▶ Known: the answer but for its body and span
 
 What makes an answer wrong is looked at anew for each request: the stored response gone or replaced,
-freshness, soft purge, its bucket, drain. Bodies up to SMALL are held in memory, longer ones are mapped
-and given to the kernel as they lie; what is not in the page cache goes the ordinary way, which waits
-for the disk in a thread.
+freshness, soft purge, its bucket. What is not in the page cache goes the ordinary way, which waits for
+the disk in a thread.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-import mmap
 import os
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from distributor.api.disk import DiskReader
-from distributor.api.logs import AccessLog, HotLine, LoggedTarget
+from distributor.api.hot_assets import HotAsset, HotAssets
+from distributor.api.logs import AccessLog, LoggedTarget
 from distributor.api.messages import Request
 from distributor.api.protocol import EdgeProtocol
 from distributor.api.send import serialize_head
-from distributor.core.model import Span, StoredResponse
+from distributor.core.model import Span
 from distributor.core.policy import reusable, ttl
-from distributor.core.representation import effective_etag
 from distributor.core.response import Selection, Told, response_fields
-from distributor.errors import EdgeError
 from distributor.http import fields as hf
 from distributor.http.cache_status import CacheState, cache_status_member
 from distributor.http.conditional import parse_etag
 from distributor.http.freshness import Reuse
-from distributor.metrics import HotCounts
+from distributor.metrics import HotCounts, HotRow
 from distributor.ports import Store
 
 __all__ = ["HotTier"]
 
-log = logging.getLogger(__name__)
-
-SMALL = 64 * 1024  # bytes; bodies held in memory
+JOINED = 16 * 1024  # bytes; bodies copied behind their heads, which costs less than handing over both
 COPIED = 256 * 1024  # bytes; shorter ranges of files go by sendfile
-AT_ONCE = 8 * 1024 * 1024  # bytes; longer answers take the ordinary way, which shares the loop fairly
+ONE_PACKET = 60 * 1024  # bytes; what the kernel sends on at once
 LONGEST_RANGE = 40  # octets of "first-last"
 MOST_LINES = 65_536
 MOST_PROFILES = 16_384
 MOST_REPEATED = 4096  # whole heads kept beside their two halves
 FORGOTTEN = 256  # assets let go of after which what names them is swept out
-MOST_OPEN = 512  # descriptors held, and files mapped
 LONGEST_HEAD = 4096  # bytes; longer heads take the ordinary way
-WARMING = 64  # bodies being made ready at a time
 _TIMING = b"Server-Timing: cache;desc=hit, edge;dur=0.0\r\nX-Request-Id: "
 _RANGE_FIELD = b"\r\nRange: bytes="
+_NO_RANGE = b"", b"", None
+_ZERO = ord("0")
 # Any of these makes a head one for the ordinary way: framing, or conditions that are not judged here.
 _ELSEWHERE = frozenset(
     {
@@ -88,69 +81,24 @@ class Profile(NamedTuple):
     request_id: bytes | None
 
 
-class _Asset:
-    """One hot stored response.
-
-    age             whole seconds; `heads` are those of this age
-    body, map, fd   hold its bytes: in memory, or mapped from the descriptor
-    touched         bytes of the map that may count as resident in this process, at most
-    """
-
-    __slots__ = (
-        "age",
-        "asset_id",
-        "body",
-        "born",
-        "bucket",
-        "dead",
-        "fd",
-        "fresh_until",
-        "heads",
-        "hits",
-        "length",
-        "map",
-        "now",
-        "ready",
-        "representation",
-        "stored",
-        "tag",
-        "touched",
-        "used",
-    )
-
-    def __init__(self, asset_id: str, stored: StoredResponse, length: int) -> None:
-        self.asset_id = asset_id
-        self.stored = stored
-        self.representation = stored.representation
-        self.bucket = stored.representation.bucket
-        self.length = length
-        self.body: bytes | None = None
-        self.map: mmap.mmap | None = None
-        self.touched = 0
-        self.fd = -1
-        self.fresh_until = 0.0
-        self.born = stored.representation.response_time - stored.representation.initial_age
-        self.age = -1
-        self.now = 0.0
-        self.heads: dict[str, bytes | tuple[bytes, bytes]] = {}
-        self.tag: str | None = None
-        self.hits = 0
-        self.ready = False
-        self.used = True
-        self.dead = False
-
-
 class _Target(NamedTuple):
-    asset: _Asset
+    asset: HotAsset
     head_only: bool
     logged: LoggedTarget
 
 
-_Known = tuple[_Target, Profile]
+class _Known(NamedTuple):
+    """All that is the same for requests with one head: kind is GET, HEAD, 304 or 206."""
+
+    asset: HotAsset
+    kind: str
+    request_id: bytes | None
+    row: HotRow
+    logged: LoggedTarget
 
 
 class HotTier:
-    """The hot stored responses of a node, found by the octets of requests for them.
+    """Recognises requests for hot stored responses by their octets, and answers them.
 
     memory   bytes of bodies held at most, and as many of those mapped that have been touched
     idle     seconds that a connection may stay open after an answer
@@ -174,32 +122,20 @@ class HotTier:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._disk = disk
         self._counts = counts
         self._access_log = access_log
         self._node_id = node_id
         self._ending = b"\r\n" + common.encode() + b"\r\n"
         self._idle = idle
         self._served = served
-        self._memory = memory
         self._now = now
-        self._held = 0
-        self._assets: dict[str, _Asset] = {}
         self._lines: dict[bytes, _Target] = {}
         self._profiles: dict[bytes, Profile] = {}
-        self._ranged: dict[bytes, Profile] = {}
-        self._used: list[_Asset] = []
-        self._warming: set[asyncio.Task[None]] = set()
-        self._open = 0
-        self._gone = 0
-        self._identity = b""
-        self._at = 0.0
-        self._whole_heads: dict[bytes, _Known] = {}
-        self._ranged_heads: dict[bytes, _Known] = {}
-        self._touched: set[_Asset] = set()
-        self._resident = 0
-        self._flushing: asyncio.TimerHandle | None = None
-        self._serial = int.from_bytes(os.urandom(6), "big") << 16
+        self._range_profiles: dict[bytes, Profile] = {}
+        self._heads: dict[bytes, _Known] = {}
+        self._range_heads: dict[bytes, _Known] = {}
+        self._request_ids = _request_ids()
+        self.assets = HotAssets(store, disk, memory, now)
 
     # --- answering ----------------------------------------------------------------------------------
 
@@ -207,209 +143,221 @@ class HotTier:
         """Answer the request whose octets are exactly `data`, or leave it to the ordinary way: False."""
         began = time.monotonic()
         asked = b""
-        at = data.find(_RANGE_FIELD)
-        if at < 0:
-            known = self._whole_heads.get(data) or self._recognise(data, self._profiles, self._whole_heads)
-        else:
-            at += len(_RANGE_FIELD)
-            end = data.find(b"\r\n", at)
-            asked = data[at:end]
-            rest = data[:at] + data[end:]
-            known = self._ranged_heads.get(rest) or self._recognise(rest, self._ranged, self._ranged_heads)
+        known = self._heads.get(data)
         if known is None:
-            return False
-        target, profile = known
-        asset = target.asset
-        if not self._usable(asset) or not connection.keeps:
-            return False
-        if profile.tag is not None and profile.tag == asset.tag:
-            status, count = 304, self._send(connection, self._prefix(asset, "304"), profile)
-        elif target.head_only:
-            status, count = 200, self._send(connection, self._prefix(asset, "HEAD"), profile)
-        elif asked:
-            status, count = 206, self._range(connection, asset, profile, asked)
-        else:
-            status, count = 200, self._whole(connection, asset, profile)
-        if count < 0:
-            return False
-        asset.hits += 1
-        if asset.hits == 1:
-            self._note_use(asset)
-        ended = time.monotonic()
-        connection.deadline = ended + self._idle
-        self._counts.add(target.head_only, status, count, ended - began)
-        if self._access_log is not None:
-            self._access_log.add_hot(
-                HotLine(
-                    connection.peer, target.logged, status, count, ended - began, self._identity, self._at
-                )
-            )
-        return True
-
-    def _recognise(
-        self, head: bytes, profiles: dict[bytes, Profile], heads: dict[bytes, _Known]
-    ) -> _Known | None:
-        """Find a head by its two halves, and keep it whole; None: one of them is not known."""
-        cut = head.find(b"\r\n")
-        target = self._lines.get(head[:cut])
-        if target is None:
-            return None
-        profile = profiles.get(head[cut:])
-        if profile is None:
-            return None
-        _bounded(heads, MOST_REPEATED)
-        known = heads[head] = target, profile
-        return known
-
-    def _usable(self, asset: _Asset) -> bool:
+            # Players ask on with the same head but for the digits.
+            before, after, known = connection.last_range or _NO_RANGE
+            if known is not None and data.startswith(before) and data.endswith(after):
+                asked = data[len(before) : -len(after)]
+            else:
+                asked, known = self._recognise(data, connection)
+            if known is None:
+                return False
+        asset, kind, request_id, row, logged = known
+        now = self._now()
         stored = asset.stored
         if (
-            not asset.ready
-            or asset.dead
+            not (asset.since <= now < asset.until or self.assets.renew(asset, now))
             or stored.detached
             or stored.stale_marked
             or stored.representation is not asset.representation
+            or not self._served(asset.bucket)
         ):
+            connection.last_range = None
             return False
-        self._at = now = self._now()
-        age = int(now - asset.born)
-        if age != asset.age:
-            if now >= asset.fresh_until:
-                return False
-            asset.heads.clear()
-            asset.age = age
-            asset.now = now
-        return self._served(asset.bucket)
+        if request_id is None:
+            request_id = next(self._request_ids)
+        if kind == "206":
+            count = self._range(connection, asset, request_id, asked, began)
+        elif kind == "GET":
+            count = self._whole(connection, asset, request_id, began)
+        else:
+            self._send(connection, self._head(asset, kind) + request_id + self._ending)
+            count = 0
+        if count < 0:
+            return False
+        ended = time.monotonic()
+        connection.deadline = ended + self._idle
+        row.answers += 1
+        row.body_bytes += count
+        self._counts.note(ended - began)
+        asset.hits += 1
+        if asset.hits == 1:
+            self._note_use(asset)
+        if self._access_log is not None:
+            self._access_log.add_hot(
+                (connection.peer, logged, row.status, count, ended - began, request_id, now)
+            )
+        return True
 
-    def _send(
-        self,
-        connection: EdgeProtocol,
-        prefix: bytes,
-        profile: Profile,
-        body: bytes | memoryview = b"",
-        file: tuple[int, int] | None = None,
-    ) -> int:
-        """Write head and body: at once as far as the socket takes them, the rest through the transport.
+    def _recognise(self, data: bytes, connection: EdgeProtocol) -> tuple[bytes, _Known | None]:
+        """Find a head by its two halves: the set of its Range, if any, and what is known of the rest."""
+        before, asked, after = _around_range(data)
+        if not after:
+            return b"", self._learned(data, ranged=False)
+        head = before + after
+        known = self._range_heads.get(head) or self._learned(head, ranged=True)
+        connection.last_range = before, after, known
+        return asked, known
 
-        file  descriptor and position of the body, where the kernel may better take it from there
+    def _learned(self, head: bytes, *, ranged: bool) -> _Known | None:
+        cut = head.find(b"\r\n")
+        target = self._lines.get(head[:cut])
+        profile = (self._range_profiles if ranged else self._profiles).get(head[cut:])
+        if target is None or profile is None:
+            return None
+        asset, head_only, logged = target
+        if profile.tag is not None and profile.tag == asset.tag:
+            kind, status = "304", 304
+        elif head_only:
+            kind, status = "HEAD", 200
+        else:
+            kind, status = ("206", 206) if ranged else ("GET", 200)
+        heads = self._range_heads if ranged else self._heads
+        _bounded(heads, MOST_REPEATED)
+        known = heads[head] = _Known(
+            asset, kind, profile.request_id, self._counts.row(head_only, status), logged
+        )
+        return known
 
-        Returns the length of the body, -1 when nothing was written and the ordinary way must see to it.
-        """
-        transport = connection.transport
-        if transport is None or transport.is_closing():
+    def _whole(self, connection: EdgeProtocol, asset: HotAsset, request_id: bytes, clock: float) -> int:
+        """Answer 200; returns the length of the body, -1 when the ordinary way must see to it."""
+        head, length, body = self._head(asset, "GET"), asset.length, asset.body
+        if body is not None and length <= JOINED:
+            self._send(connection, b"".join((head, request_id, self._ending, body)))
+            return length
+        head += request_id + self._ending
+        if body is not None:
+            self._send_both(connection, head, body)
+        elif asset.map is None or not self.assets.at_hand(asset, 0, length, clock):
             return -1
-        identity = profile.request_id
-        if identity is None:
-            self._serial += 1
-            identity = b"%016x" % (self._serial & 0xFFFF_FFFF_FFFF_FFFF)
-        self._identity = identity
-        head = b"".join((prefix, _TIMING, identity, self._ending))
-        count = len(body)
-        total = len(head) + count
-        connection.meter.hand(total)
+        else:
+            self.assets.touch(asset, length)
+            self._send_both(connection, head, memoryview(asset.map))
+        return length
+
+    def _range(
+        self, connection: EdgeProtocol, asset: HotAsset, request_id: bytes, asked: bytes, clock: float
+    ) -> int:
+        """Answer 206 to a range "first-last" or "first-"; returns as _whole."""
+        first, dash, last = asked.partition(b"-")
+        if not first.isdigit() or not dash or (last and not last.isdigit()) or len(asked) > LONGEST_RANGE:
+            return -1
+        start, length = int(first), asset.length
+        stop = int(last) + 1 if last else length
+        if not last or stop > length or asked[0] == _ZERO or last[0] == _ZERO:
+            stop = min(stop, length)
+            asked = b"%d-%d" % (start, stop - 1)
+        count = stop - start
+        if count <= 0 or not self.assets.at_hand(asset, start, stop, clock):
+            return -1
+        before, after = self._range_head(asset)
+        span = b"\r\nContent-Range: bytes "
+        head = b"".join((before, b"%d" % count, span, asked, after, request_id, self._ending))
+        if asset.body is not None:
+            self._send(connection, head + asset.body[start:stop])
+        elif asset.map is None:
+            return -1
+        elif count < COPIED:
+            # Measured: below some hundred kilobytes a copy in this process costs more than sendfile's
+            # pages, above it less, because the reader then finds the bytes in a cache.
+            self._send_file(connection, head, asset, start, count)
+        else:
+            self.assets.touch(asset, count)
+            self._send_both(connection, head, memoryview(asset.map)[start:stop])
+        return count
+
+    # --- sending: at once as far as the socket takes it, the rest through the transport ----------------
+
+    def _send(self, connection: EdgeProtocol, octets: bytes) -> None:
+        connection.meter.hand(len(octets))
+        transport = connection.transport
         sent = 0
-        if transport.get_write_buffer_size() == 0:
+        if transport is None:
+            return
+        if not transport.get_write_buffer_size():
             try:
-                if file is not None:
-                    sent = connection.begin(head)
-                    if sent == len(head):
-                        sent += os.sendfile(connection.descriptor, file[0], file[1], count)
-                else:
-                    sent = os.writev(connection.descriptor, (head, body) if count else (head,))
+                sent = (connection.direct or connection.open_direct())(octets)
             except BlockingIOError:
                 pass
             except OSError:
                 connection.cut("client")
-                return count
+                return
+        if sent < len(octets):
+            transport.write(octets[sent:])
+
+    def _send_both(self, connection: EdgeProtocol, head: bytes, body: bytes | memoryview) -> None:
+        connection.meter.hand(len(head) + len(body))
+        sent = 0
+        if connection.transport is not None and not connection.transport.get_write_buffer_size():
+            try:
+                send = connection.direct or connection.open_direct()
+                sent = send(head)
+                if sent == len(head):
+                    sent += send(body)
+            except BlockingIOError:
+                pass
+            except OSError:
+                connection.cut("client")
+                return
+        self._queue(connection, head, body, sent)
+
+    def _send_file(
+        self, connection: EdgeProtocol, head: bytes, asset: HotAsset, start: int, count: int
+    ) -> None:
+        """As _send_both, the body by sendfile."""
+        connection.meter.hand(len(head) + count)
+        sent = 0
+        if connection.transport is not None and not connection.transport.get_write_buffer_size():
+            try:
+                send = connection.direct or connection.open_direct()
+                # Measured: what does not fit one packet with its head had better not wait for it, for
+                # the rest is then held back by the pacing of the one before.
+                sent = send(head, socket.MSG_MORE) if len(head) + count <= ONE_PACKET else send(head)
+                if sent == len(head):
+                    sent += os.sendfile(connection.descriptor, asset.fd, start, count)
+            except BlockingIOError:
+                pass
+            except OSError:
+                connection.cut("client")
+                return
+        if sent < len(head) + count and asset.map is not None:
+            self._queue(connection, head, memoryview(asset.map)[start : start + count], sent)
+
+    @staticmethod
+    def _queue(connection: EdgeProtocol, head: bytes, body: bytes | memoryview, sent: int) -> None:
+        """Hand what follows the first `sent` octets of both to the transport."""
+        transport = connection.transport
+        if transport is None or sent == len(head) + len(body):
+            return
         if sent < len(head):
             transport.write(head[sent:])
             sent = len(head)
-        if sent < total:
-            transport.write(memoryview(body)[sent - len(head) :])
-        return count
-
-    def _whole(self, connection: EdgeProtocol, asset: _Asset, profile: Profile) -> int:
-        body = self._bytes(asset, 0, asset.length)
-        return -1 if body is None else self._send(connection, self._prefix(asset, "GET"), profile, body)
-
-    def _bytes(self, asset: _Asset, start: int, stop: int) -> bytes | memoryview | None:
-        """Those bytes of the asset, if they can be had without waiting for the disk."""
-        if asset.body is not None:
-            return asset.body if stop - start == asset.length else memoryview(asset.body)[start:stop]
-        if asset.map is None or stop - start > AT_ONCE:
-            return None
-        if not self._store.proven(asset.stored, start, stop):
-            return None
-        if not self._disk.resident(asset.fd, start, stop - start):
-            return None
-        if asset.touched < asset.length and stop - start >= COPIED:
-            self._touch(asset, stop - start)
-        return memoryview(asset.map)[start:stop]
-
-    def _touch(self, asset: _Asset, count: int) -> None:
-        """Bound what the maps add to this process: past `memory` all their pages are let go of.
-
-        They stay in the page cache; only this process' own table forgets them.
-        """
-        more = min(count, asset.length - asset.touched)
-        asset.touched += more
-        self._resident += more
-        self._touched.add(asset)
-        if self._resident > self._memory:
-            for one in self._touched:
-                one.touched = 0
-                if one.map is not None:
-                    one.map.madvise(mmap.MADV_DONTNEED)
-            self._touched.clear()
-            self._resident = 0
-
-    def _range(self, connection: EdgeProtocol, asset: _Asset, profile: Profile, asked: bytes) -> int:
-        first, dash, last = asked.partition(b"-")
-        if not first.isdigit() or not dash or (last and not last.isdigit()) or len(asked) > LONGEST_RANGE:
-            return -1
-        start = int(first)
-        stop = min(int(last) + 1, asset.length) if last else asset.length
-        count = stop - start
-        if count <= 0 or start >= asset.length:
-            return -1
-        body = self._bytes(asset, start, stop)
-        if body is None:
-            return -1
-        before, after = self._range_prefix(asset)
-        head = b"%b%d\r\nContent-Range: bytes %d-%d/%d%b" % (
-            before,
-            count,
-            start,
-            stop - 1,
-            asset.length,
-            after,
-        )
-        # Measured: below some hundred kilobytes a copy in this process costs more than sendfile's pages,
-        # above it less, because the reader then finds the bytes in a cache.
-        file = (asset.fd, start) if asset.fd >= 0 and count < COPIED else None
-        return self._send(connection, head, profile, body, file)
+        transport.write(memoryview(body)[sent - len(head) :])
 
     # --- heads --------------------------------------------------------------------------------------
 
-    def _prefix(self, asset: _Asset, kind: str) -> bytes:
-        """Status line and stored fields for GET, HEAD or 304, as the ordinary way writes them now."""
+    def _head(self, asset: HotAsset, kind: str) -> bytes:
+        """The head of a GET, HEAD or 304 up to its request id, as the ordinary way writes it now."""
         head = asset.heads.get(kind)
         if not isinstance(head, bytes):
-            status = 304 if kind == "304" else 200
-            head = asset.heads[kind] = self._render(asset, Selection(status, None, None), kind == "GET")
+            selection = Selection(304 if kind == "304" else 200, None, None)
+            head = asset.heads[kind] = self._render(asset, selection, kind == "GET")
         return head
 
-    def _range_prefix(self, asset: _Asset) -> tuple[bytes, bytes]:
-        """The head of a 206, cut where the span's length stands and behind its Content-Range."""
+    def _range_head(self, asset: HotAsset) -> tuple[bytes, bytes]:
+        """The head of a 206, cut where the span's length stands and behind its Content-Range's span."""
         parts = asset.heads.get("206")
         if not isinstance(parts, tuple):
-            whole = self._render(asset, Selection(206, [Span(0, asset.length)], "single"), True)
+            length = asset.length
+            whole = self._render(asset, Selection(206, [Span(0, length)], "single"), True)
             field = b"\r\nContent-Length: "
-            before, _, rest = whole.partition(field + b"%d\r\nContent-Range: " % asset.length)
-            parts = asset.heads["206"] = before + field, rest[rest.index(b"\r\n") :]
+            span = b"%d\r\nContent-Range: bytes 0-%d" % (length, length - 1)
+            before, _, after = whole.partition(field + span)
+            parts = asset.heads["206"] = before + field, after
         return parts
 
-    def _render(self, asset: _Asset, selection: Selection, with_body: bool) -> bytes:
+    def _render(self, asset: HotAsset, selection: Selection, with_body: bool) -> bytes:
         stored, now = asset.stored, asset.now
         member = cache_status_member(self._node_id, ttl=ttl(stored, now))
         told = Told(CacheState.HIT, member, self._node_id, now, "local" if with_body else None)
@@ -421,7 +369,7 @@ class HotTier:
             length=asset.length,
             sha256=stored.sha256,
         )
-        return serialize_head(selection.status, fields, "")[:-2]
+        return serialize_head(selection.status, fields, "")[:-2] + _TIMING
 
     # --- learning -----------------------------------------------------------------------------------
 
@@ -447,19 +395,16 @@ class HotTier:
             return
         if reusable(stored, now) is not Reuse.FRESH or not self._learn_profile(octets[cut:], request):
             return
-        asset = self._assets.get(key)
-        if asset is not None and (
-            asset.stored is not stored or asset.representation is not stored.representation
-        ):
-            self._drop(key, asset)
-            asset = None
-        if asset is None:
-            asset = self._new_asset(key, asset_id, stored, now)
+        asset = self.assets.want(key, asset_id, stored, now)
         if asset is not None:
             _bounded(self._lines, MOST_LINES)
             self._lines[octets[:cut]] = _Target(
                 asset, request.method == "HEAD", LoggedTarget.of(request.method, request.path)
             )
+            # What was kept of this very head may name an asset that has been let go of.
+            self._heads.pop(octets, None)
+            before, _, after = _around_range(octets)
+            self._range_heads.pop(before + after, None)
 
     def _learn_profile(self, lines: bytes, request: Request) -> bool:
         """Note what the field lines ask for; False: they are for the ordinary way."""
@@ -483,141 +428,48 @@ class HotTier:
             _bounded(self._profiles, MOST_PROFILES)
             self._profiles[lines] = profile
             return True
-        at = lines.find(_RANGE_FIELD) + len(_RANGE_FIELD)
-        end = lines.find(b"\r\n", at)
-        if at < len(_RANGE_FIELD) or not lines[at : at + 1].isdigit():
+        before, asked, after = _around_range(lines)
+        if not asked[:1].isdigit():
             return False
-        _bounded(self._ranged, MOST_PROFILES)
-        self._ranged[lines[:at] + lines[end:]] = profile
+        _bounded(self._range_profiles, MOST_PROFILES)
+        self._range_profiles[before + after] = profile
         return True
-
-    def _new_asset(self, key: str, asset_id: str, stored: StoredResponse, now: float) -> _Asset | None:
-        length = stored.length
-        if length is None or len(self._warming) >= WARMING:
-            return None
-        asset = _Asset(asset_id, stored, length)
-        asset.fresh_until = now + ttl(stored, now)
-        etag = parse_etag(effective_etag(stored.representation, stored.sha256))
-        asset.tag = etag.value if etag is not None else None
-        self._assets[key] = asset
-        task = asyncio.create_task(self._warm(key, asset), name="warm")
-        self._warming.add(task)
-        task.add_done_callback(self._warming.discard)
-        return asset
-
-    async def _warm(self, key: str, asset: _Asset) -> None:
-        """Get hold of the bytes: in memory, mapped, or by an open file."""
-        stored, length = asset.stored, asset.length
-        try:
-            if length <= AT_ONCE:
-                await self._store.prove(stored, 0, length)
-            blob = await self._store.open(stored)
-        except EdgeError:
-            self._drop(key, asset)
-            return
-        try:
-            if length <= SMALL:
-                body = await self._disk.read(blob.fd, 0, length)
-                if len(body) != length:
-                    raise OSError("the blob is shorter than its segment map says")
-                asset.body = body
-            else:
-                # A descriptor of our own holds no pin: what is hot must not be safe from eviction.
-                asset.fd = os.dup(blob.fd)
-                self._open += 1
-                asset.map = mmap.mmap(asset.fd, length, prot=mmap.PROT_READ)
-        except (OSError, ValueError) as error:
-            log.debug("%r does not get hot: %s", asset.asset_id, error)
-            self._drop(key, asset)
-            return
-        finally:
-            blob.close()
-        if asset.dead or stored.detached:
-            self._drop(key, asset)
-            return
-        self._held += self._weight(asset)
-        asset.ready = True
-        self._make_room()
-
-    @staticmethod
-    def _weight(asset: _Asset) -> int:
-        return 0 if asset.body is None else asset.length
-
-    def _make_room(self) -> None:
-        """Let those go that were not asked for since the last time round (second chance)."""
-        rounds = 2 * len(self._assets)
-        while (self._held > self._memory or self._open > MOST_OPEN) and rounds:
-            rounds -= 1
-            key, asset = next(iter(self._assets.items()))
-            if asset.used:
-                asset.used = False
-                del self._assets[key]
-                self._assets[key] = asset
-            else:
-                self._drop(key, asset)
-
-    def _drop(self, key: str, asset: _Asset) -> None:
-        """Let go of an asset; request lines that name it are no longer recognised."""
-        if self._assets.get(key) is asset:
-            del self._assets[key]
-        if asset.dead:
-            return
-        asset.dead = True
-        if asset.ready:
-            self._held -= self._weight(asset)
-        asset.body = None
-        # Writes under way hold the map themselves; it is unmapped with the last of them.
-        asset.map = None
-        self._touched.discard(asset)
-        self._resident -= asset.touched
-        self._gone += 1
-        if asset.fd >= 0:
-            os.close(asset.fd)
-            asset.fd = -1
-            self._open -= 1
-
-    def left(self, key: str) -> None:
-        """What `key` names leaves the store: keep no descriptor of its blob."""
-        asset = self._assets.get(key)
-        if asset is not None:
-            self._drop(key, asset)
 
     # --- keeping house ------------------------------------------------------------------------------
 
-    def _note_use(self, asset: _Asset) -> None:
-        self._used.append(asset)
-        if self._flushing is None:
-            self._flushing = asyncio.get_running_loop().call_later(1.0, self._tell_uses)
-
-    def _tell_uses(self) -> None:
-        """Tell the store which assets were used in the last second, and how often."""
-        self._flushing = None
-        used, self._used = self._used, []
-        now = self._now()
-        for asset in used:
-            hits, asset.hits = asset.hits, 0
-            asset.used = True
-            asset.stored.hits += hits - 1
-            self._store.touch(asset.stored, now, hit=True)
-        if self._gone > FORGOTTEN:
-            self._gone = 0
+    def _note_use(self, asset: HotAsset) -> None:
+        self.assets.note_use(asset)
+        if self.assets.gone > FORGOTTEN:
+            self.assets.gone = 0
             self._lines = {line: target for line, target in self._lines.items() if not target.asset.dead}
-            for heads in (self._whole_heads, self._ranged_heads):
-                for head in [head for head, known in heads.items() if known[0].asset.dead]:
+            for heads in (self._heads, self._range_heads):
+                for head in [head for head, known in heads.items() if known.asset.dead]:
                     del heads[head]
 
     async def close(self) -> None:
         """Let go of everything."""
-        if self._flushing is not None:
-            self._flushing.cancel()
-            self._tell_uses()
-            self._flushing = None
-        for task in list(self._warming):
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*self._warming, return_exceptions=True)
-        for key, asset in list(self._assets.items()):
-            self._drop(key, asset)
+        await self.assets.close()
+
+
+def _around_range(octets: bytes) -> tuple[bytes, bytes, bytes]:
+    """What stands before, in and behind the set of the `Range: bytes=` field; the last b"": there is none."""
+    at = octets.find(_RANGE_FIELD)
+    if at < 0:
+        return octets, b"", b""
+    at += len(_RANGE_FIELD)
+    end = octets.find(b"\r\n", at)
+    return octets[:at], octets[at:end], octets[end:]
+
+
+def _request_ids() -> Iterator[bytes]:
+    """16 hexadecimal digits each, no two alike for as long as the process lives."""
+    suffixes = [b"%03x" % number for number in range(4096)]
+    serial = int.from_bytes(os.urandom(6), "big") << 4
+    while True:
+        prefix = b"%013x" % (serial & 0xF_FFFF_FFFF_FFFF)
+        for suffix in suffixes:
+            yield prefix + suffix
+        serial += 1
 
 
 def _bounded(table: dict[bytes, Any], most: int) -> None:

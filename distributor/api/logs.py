@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 import msgspec
 
-from distributor.core.model import Outcome
+from distributor.core.model import DataSource, Outcome
 from distributor.http.cache_status import CacheState
 
 __all__ = ["AccessLog", "HotLine", "LogWriter", "LoggedTarget", "set_up_logging"]
@@ -25,6 +25,7 @@ __all__ = ["AccessLog", "HotLine", "LogWriter", "LoggedTarget", "set_up_logging"
 BATCH_LINES = 1000
 BATCH_SECONDS = 0.25
 QUEUED_BATCHES = 1000
+_TENTH = 0.00005  # seconds; less is 0.0 ms
 _UNSAFE = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x22, 0x5C, *range(0x7F, 0xA0))}
 
 
@@ -126,16 +127,11 @@ class LoggedTarget(NamedTuple):
         return cls(method, path, f"{method} {path.translate(_UNSAFE)}".encode("utf-8", "backslashreplace"))
 
 
-class HotLine(NamedTuple):
-    """What the access log says of a hit that was answered the short way; formatted with its batch."""
+HotLine = tuple[str, LoggedTarget, int, int, float, bytes, float]
+"""A hit that was answered the short way: peer, target, status, body bytes, seconds, request id, now.
 
-    peer: str
-    target: LoggedTarget
-    status: int
-    body_bytes: int
-    seconds: float
-    request_id: bytes
-    now: float
+Formatted with its batch, into what the ordinary way would have logged.
+"""
 
 
 class AccessLog:
@@ -146,8 +142,7 @@ class AccessLog:
 
     def __init__(self, writer: LogWriter, form: str) -> None:
         self._writer = writer
-        self._format = _json_line if form == "json" else _text_line
-        self._format_hot = _json_hot_lines if form == "json" else _text_hot_lines
+        self._format, self._format_hot = FORMS[form]
         self._lines: list[bytes] = []
         self._hot: list[HotLine] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -222,46 +217,44 @@ def _json_line(outcome: Outcome, peer: str, path: str, now: float) -> bytes:
 
 
 def _text_hot_lines(lines: list[HotLine]) -> list[bytes]:
-    """As _text_line, for a whole batch; what is the same for a second is made once."""
+    """As _text_line, for a whole batch; what is the same for many lines is made once."""
     out: list[bytes] = []
-    known, second = -1, b""
+    peers: dict[str, bytes] = {}
+    known, stamp = -1, b""
     for peer, target, status, count, seconds, request_id, now in lines:
-        if int(now) != known:
-            known = int(now)
-            second = datetime.fromtimestamp(known, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
+        millisecond = int(now * 1000)
+        if millisecond != known:
+            known, stamp = millisecond, f"{_stamp(millisecond / 1000)} ACCESS ".encode()
+        who = peers.get(peer)
+        if who is None:
+            who = peers[peer] = peer.encode()
+        spent = b"0.0ms 0.0ms" if seconds < _TENTH else b"%.1fms %.1fms" % (seconds * 1000, seconds * 1000)
         source = b"local" if count else b"none"
-        spent = seconds * 1000
         out.append(
-            b"%b.%03dZ ACCESS %b %b %d %d hit %b %.1fms %.1fms %b\n"
-            % (
-                second,
-                (now - known) * 1000,
-                peer.encode(),
-                target.text,
-                status,
-                count,
-                source,
-                spent,
-                spent,
-                request_id,
-            )
+            b"%b%b %b %d %d hit %b %b %b\n"
+            % (stamp, who, target.text, status, count, source, spent, request_id)
         )
     return out
 
 
 def _json_hot_lines(lines: list[HotLine]) -> list[bytes]:
     out: list[bytes] = []
-    for line in lines:
+    for peer, target, status, count, seconds, request_id, now in lines:
+        source: DataSource = "local" if count else "none"
         outcome = Outcome(
             "assets",
-            line.target.method,
-            line.status,
+            target.method,
+            status,
             CacheState.HIT,
-            "local" if line.body_bytes else "none",
-            line.body_bytes,
-            line.seconds,
-            line.seconds,
-            request_id=line.request_id.decode(),
+            source,
+            count,
+            seconds,
+            seconds,
+            request_id=request_id.decode(),
         )
-        out.append(_json_line(outcome, line.peer, line.target.path, line.now))
+        out.append(_json_line(outcome, peer, target.path, now))
     return out
+
+
+FORMS = {"text": (_text_line, _text_hot_lines), "json": (_json_line, _json_hot_lines)}
+"""By name: how a line is made of an outcome, and lines of hits that were answered the short way."""

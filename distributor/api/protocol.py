@@ -28,7 +28,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from enum import Enum
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
@@ -172,8 +172,8 @@ class EdgeProtocol(RequestHandler):
     """One connection.
 
     descriptor   of the transport's socket; only to be written to while the transport holds nothing
-    duplicate    a socket of our own on the same connection, for flags that descriptors cannot give; None:
-                 not needed yet
+    last_range   how HotTier recognised the last range asked for here
+    direct       `send` of a socket of our own on the same connection, likewise; None: not opened yet
     cut_reason   why this node ended the connection amid an answer; None: the client did
     meter        bytes handed to the connection, for min_send_rate
     """
@@ -185,6 +185,8 @@ class EdgeProtocol(RequestHandler):
         "_half_closed",
         "_handed_before",
         "_keep",
+        "_own_socket",
+        "_quick",
         "_received",
         "_scanned",
         "_server",
@@ -192,7 +194,8 @@ class EdgeProtocol(RequestHandler):
         "cut_reason",
         "deadline",
         "descriptor",
-        "duplicate",
+        "direct",
+        "last_range",
         "meter",
         "peer",
         "state",
@@ -220,11 +223,14 @@ class EdgeProtocol(RequestHandler):
         self._keep = True
         self._half_closed = False
         self._handed_before = 0
+        self._own_socket: socket.socket | None = None
+        self._quick: Shortcut | None = None
         self.cut_reason: str | None = None
         self.deadline = math.inf
         self.meter = Meter(server.limits.min_send_rate)
         self.descriptor = -1
-        self.duplicate: socket.socket | None = None
+        self.direct: Callable[..., int] | None = None
+        self.last_range: tuple[bytes, bytes, Any] | None = None
         self.peer = "-"
         self.state = State.FRESH
         self.task: asyncio.Task[None] | None = None
@@ -257,24 +263,25 @@ class EdgeProtocol(RequestHandler):
             server.admitted -= self._admitted
             server.observer.connection(server.listener, -1)
         super().connection_lost(exc)
-        if self.duplicate is not None:
-            self.duplicate.close()
+        if self._own_socket is not None:
+            self._own_socket.close()
         if self._wake is not None and not self._wake.done():
             self._wake.cancel()
         server.settled()
 
     def data_received(self, data: bytes) -> None:
+        quick = self._quick
+        if quick is not None:
+            if not self._server.draining and quick(self, data):
+                self.state = State.IDLE
+                return
+            self._quick = None
         if self.state is State.LINGERING or self._force_close:
             return
         body = self._body
         if body is not None and not body.over:
             self._received += body.feed(data)
             return
-        if self.state is not State.ANSWERING and not self._received:
-            shortcut = self._server.shortcut
-            if shortcut is not None and self._wake is not None and shortcut(self, data):
-                self.state = State.IDLE
-                return
         self._received += data
         if self._wake is None:  # a request is being answered: what follows waits its turn
             if len(self._received) > MAX_HEAD:
@@ -288,6 +295,7 @@ class EdgeProtocol(RequestHandler):
         One that has left altogether looks the same until something is sent to it: see _expire.
         """
         self._half_closed = True
+        self._quick = None
         self.deadline = time.monotonic() + PATIENCE
         self._handed_before = self.meter.handed
         self._keep = False
@@ -340,6 +348,7 @@ class EdgeProtocol(RequestHandler):
             if self._half_closed or self._close or (self._server.draining and self.state is State.IDLE):
                 return None
             self._expect_head()
+            self._quick = None if self._received else self._server.shortcut
             self._wake = self._loop.create_future()
             self._server.settled()
             try:
@@ -466,14 +475,11 @@ class EdgeProtocol(RequestHandler):
             raise ConnectionResetError("the client left")
         return cast(socket.socket, transport.get_extra_info("socket"))
 
-    def begin(self, head: bytes) -> int:
-        """Send what more follows at once; returns the bytes taken. Raises OSError.
-
-        Only while the transport holds nothing. Head and first bytes of the body then share a packet.
-        """
-        if self.duplicate is None:
-            self.duplicate = socket.socket(fileno=os.dup(self.descriptor))
-        return self.duplicate.send(head, socket.MSG_MORE)
+    def open_direct(self) -> Callable[..., int]:
+        """Open `direct`: unlike a descriptor it takes flags, and costs less. Raises OSError."""
+        self._own_socket = socket.socket(fileno=os.dup(self.descriptor))
+        self.direct = self._own_socket.send
+        return self.direct
 
     def write(self, data: bytes) -> None:
         """Hand `data` to the transport. Raises ConnectionResetError when the client has left."""
@@ -518,6 +524,7 @@ class EdgeProtocol(RequestHandler):
                 sock = transport.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._force_close = True
+        self._quick = None
         transport.abort()
 
     # --- deadlines and the end ------------------------------------------------------------------------
@@ -588,6 +595,7 @@ class EdgeProtocol(RequestHandler):
         self.state = State.LINGERING
         self._received.clear()
         self._body = None
+        self._quick = None
         if self._wake is not None and not self._wake.done():
             self._wake.cancel()
         if self._half_closed:

@@ -19,7 +19,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from http import HTTPStatus
 
-from distributor.api.disk import WINDOW, DiskReader
+from distributor.api.disk import WINDOW, DiskReader, Pages
 from distributor.api.protocol import EdgeProtocol
 from distributor.core.model import FileSlice
 from distributor.errors import EdgeError, SourceProtocol
@@ -77,7 +77,9 @@ class Sender:
         self._disk = disk
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
+        self._descriptor = -1
         self._since_yield = 0
+        self._pages: tuple[int, Pages] | None = None
         self._chunked = False
         self._chunk_left = 0
         self._remaining: int | None = None
@@ -182,36 +184,31 @@ class Sender:
 
     async def _file(self, body: Body, piece: FileSlice) -> None:
         """Send a piece of a file. Where the disk fails the body goes on by other means."""
-        done = 0
-        while done < piece.count:
-            window = min(WINDOW, piece.count - done)
+        begun = self.sent
+        while (done := self.sent - begun) < piece.count:
+            part = piece.count - done
             if self._chunked:
                 # A chunk begun by a piece that failed is filled up by those that follow it.
-                await self._open_chunk(window)
-                window = min(window, self._chunk_left)
-            start = piece.start + done
+                await self._open_chunk(min(part, WINDOW))
+                part = min(part, self._chunk_left)
+            start, before = piece.start + done, self.sent
             try:
-                if not self._disk.resident(piece.fd, start, window):
-                    await self._disk.load(piece.fd, start, window)
-                count = await self._sendfile(piece.fd, start, window)
+                if not self.at_hand(piece.fd, start, min(part, WINDOW)):
+                    await self._disk.load(piece.fd, start, min(part, WINDOW))
+                await self._sendfile(piece.fd, start, part)
             except _CLIENT_GONE:
                 raise
             except OSError as error:
-                await self._slice_failed(body, piece, done, error)
+                if self._chunked:
+                    self._chunk_left -= self.sent - before
+                await self._slice_failed(body, piece, self.sent - begun, error)
                 return
-            if count == 0:
-                await self._slice_failed(body, piece, done, None)
-                return
-            done += count
-            self.sent += count
             if self._chunked:
-                await self._fill_chunk(count)
+                await self._fill_chunk(self.sent - before)
 
-    async def _slice_failed(self, body: Body, piece: FileSlice, done: int, error: OSError | None) -> None:
+    async def _slice_failed(self, body: Body, piece: FileSlice, done: int, error: OSError) -> None:
         if self._remaining is not None:
             self._remaining += piece.count - done
-        if error is None:
-            error = OSError("the blob is shorter than its segment map says")
         try:
             await body.slice_failed(piece, done)
         except EdgeError as failure:
@@ -223,6 +220,7 @@ class Sender:
         await self._connection.flush()
         self._socket = socket.socket(fileno=os.dup(self._connection.socket.fileno()))
         self._socket.setblocking(False)
+        self._descriptor = self._socket.fileno()
 
     def _open(self) -> socket.socket:
         """The duplicate, while the connection lives. Raises ConnectionResetError."""
@@ -244,19 +242,50 @@ class Sender:
             view = view[count:]
             await self._handed(count)
 
-    async def _sendfile(self, fd: int, start: int, count: int) -> int:
-        """Send up to `count` bytes of a file; 0: the file ends there. Raises OSError."""
-        while True:
-            try:
-                sent = os.sendfile(self._open().fileno(), fd, start, count)
-            except BlockingIOError:
-                await self._writable()
-                continue
-            await self._handed(sent)
-            return sent
+    async def _sendfile(self, fd: int, start: int, count: int) -> None:
+        """Send some or all of `count` bytes of a file, whose first window is at hand. Raises OSError."""
+        window = min(count, WINDOW)
+        try:
+            _ = self._open()
+            sent = self.send_part(fd, start, window)
+        except BlockingIOError:
+            sent = 0
+        if sent == window:
+            await self._yielding(sent)
+            return
+        # The client takes less than there is: it is sent more from the loop whenever it does.
+        self._since_yield = 0
+        pump = _Pump(self, fd, start + sent, count - sent)
+        descriptor = self._descriptor
+        self._loop.add_writer(descriptor, pump.send)
+        try:
+            await pump.over
+        finally:
+            self._loop.remove_writer(descriptor)
+        if pump.error is not None:
+            raise pump.error
+
+    def send_part(self, fd: int, start: int, count: int) -> int:
+        """Send what the socket takes now of `count` bytes of a file. Raises OSError."""
+        sent = os.sendfile(self._descriptor, fd, start, count)
+        if not sent:
+            raise OSError("the blob is shorter than its segment map says")
+        self._connection.meter.hand(sent)
+        self.sent += sent
+        return sent
+
+    def at_hand(self, fd: int, start: int, count: int) -> bool:
+        """Whether these bytes of a file can be sent without waiting for the disk. Raises OSError."""
+        if self._pages is None or self._pages[0] != fd:
+            self._pages = fd, self._disk.pages(fd)
+        return self._disk.resident(fd, start, count, self._pages[1], time.monotonic())
 
     async def _handed(self, count: int) -> None:
         self._connection.meter.hand(count)
+        await self._yielding(count)
+
+    async def _yielding(self, count: int) -> None:
+        """After FAIR_SHARE bytes let others have their turn."""
         self._since_yield += count
         if self._since_yield >= FAIR_SHARE:
             self._since_yield = 0
@@ -271,6 +300,39 @@ class Sender:
             await ready
         finally:
             self._loop.remove_writer(descriptor)
+
+
+class _Pump:
+    """Sends a part of a file from the loop's own callbacks, a window at a time.
+
+    over   done when all is sent, what comes next is not at hand, or nothing can be sent
+    error  why nothing can be sent
+    """
+
+    def __init__(self, sender: Sender, fd: int, start: int, count: int) -> None:
+        self._sender = sender
+        self._fd, self._start, self._stop = fd, start, start + count
+        self.error: OSError | None = None
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def send(self) -> None:
+        """The socket takes more."""
+        if self.over.done():
+            return
+        window = min(self._stop - self._start, WINDOW)
+        try:
+            if not self._sender.at_hand(self._fd, self._start, window):
+                self.over.set_result(None)
+                return
+            self._start += self._sender.send_part(self._fd, self._start, window)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.error = error
+            self.over.set_result(None)
+            return
+        if self._start == self._stop:
+            self.over.set_result(None)
 
 
 def _wake(ready: asyncio.Future[None]) -> None:

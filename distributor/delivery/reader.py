@@ -20,7 +20,8 @@ from distributor.errors import BlobDamaged, DigestMismatch, StoreError, VersionC
 from distributor.http.ranges import Multipart
 from distributor.ports import Blob, Observer, Store
 
-PIECE = 4 * 1024 * 1024  # bytes; the largest slice handed out at once
+PIECE = 4 * 1024 * 1024  # bytes; the largest slice handed out at once while there is anything to look after
+LONG_PIECE = 64 * 1024 * 1024  # bytes; as much of what is whole and proven
 
 
 class SpanReader:
@@ -83,6 +84,8 @@ class SpanReader:
         while self.stop is None or self.position < self.stop:
             self._refuse_bad_versions()
             count = self._ready()
+            if count > PIECE and (self._fetch is not None or not self._proven(count)):
+                count = PIECE
             if count and not await self._prove(count):
                 return
             if count:
@@ -118,7 +121,7 @@ class SpanReader:
             count = min(count, stop - self.position)
         if self._held(self.position + count):
             count -= 1
-        return max(0, min(count, PIECE))
+        return max(0, min(count, LONG_PIECE))
 
     def _held(self, end: int) -> bool:
         """Whether the byte before `end` must wait for the digest."""
@@ -127,8 +130,11 @@ class SpanReader:
         length = self._stored.length
         return length is None or end >= length
 
+    def _proven(self, count: int) -> bool:
+        return self._store.proven(self._stored, self.position, self.position + count)
+
     async def _prove(self, count: int) -> bool:
-        if self._store.proven(self._stored, self.position, self.position + count):
+        if self._proven(count):
             return True
         try:
             await self._store.prove(self._stored, self.position, self.position + count)

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from distributor.api import hot
+from distributor.api import hot_assets
 from distributor.api.logs import LogWriter
 from distributor.app import Application
 from distributor.config import load
@@ -41,8 +41,7 @@ class Node:
 
     def short_answers(self) -> int:
         """How many answers took the short way so far."""
-        counts = self.application._metrics.hot.answers
-        return sum(row[0] for row in counts.values())
+        return self.application._metrics.hot.answers
 
     async def ready(self, *assets: str) -> None:
         """Have `assets` stored, recognised and at hand."""
@@ -51,7 +50,7 @@ class Node:
             async with connected(self) as talk:
                 for _ in range(1000):
                     assert (await talk(request)).startswith(b"HTTP/1.1 200")
-                    await asyncio.gather(*self.application.hot._warming)
+                    await self.application.hot.assets.warmed()
                     before = self.short_answers()
                     await talk(request)
                     if self.short_answers() > before or (asset == LARGE and await self._stored(asset)):
@@ -59,12 +58,12 @@ class Node:
 
     async def _stored(self, asset: str) -> bool:
         stored = self.application.store.get(asset)
-        return stored is not None and stored.complete and asset in self.application.hot._assets
+        return stored is not None and stored.complete and asset in self.application.hot.assets
 
 
 @pytest_asyncio.fixture
 async def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
-    monkeypatch.setattr(hot, "AT_ONCE", 400_000)
+    monkeypatch.setattr(hot_assets, "AT_ONCE", 400_000)
     async with Source() as source:
         for asset, size in SIZES.items():
             source.add(asset, size, etag=TAG, headers=[("Cache-Control", "max-age=3600")])
@@ -253,6 +252,36 @@ async def test_a_purged_asset_is_a_miss_at_once(node: Node) -> None:
         assert node.short_answers() == before
 
 
+async def test_an_asset_that_was_purged_gets_hot_again(node: Node) -> None:
+    for lines in ((), ("Range: bytes=5-9",)):
+        request = head(MIDDLE, *lines)
+        async with connected(node) as talk:
+            for _ in range(2):
+                await node.ready(MIDDLE)
+                await talk(request)
+                before = node.short_answers()
+                first = await talk(request)
+                assert node.short_answers() == before + 1
+                stored = node.application.store.get(MIDDLE)
+                assert stored is not None
+                await node.application.store.remove(stored)
+                assert (await talk(request)).partition(b"\r\n\r\n")[2] == first.partition(b"\r\n\r\n")[2]
+
+
+async def test_a_range_is_not_recognised_by_what_only_surrounds_it(node: Node) -> None:
+    await node.ready(MIDDLE)
+    async with connected(node) as talk:
+        for _ in range(3):
+            await talk(head(MIDDLE, "Range: bytes=5-9", "Accept: a"))
+        for asked in ("5-9,20-29", '5-9\r\nIf-Range: "x"', "-5", "", "5", "5-9 ", "a-b"):
+            octets = head(MIDDLE, f"Range: bytes={asked}", "Accept: a")
+            before = node.short_answers()
+            async with connected(node) as other:
+                ordinary = await other(octets[:20], octets[20:])
+            assert alike(await talk(octets)) == alike(ordinary), asked
+            assert node.short_answers() == before, asked
+
+
 async def test_a_soft_purged_asset_is_revalidated_at_once(node: Node) -> None:
     await node.ready(SMALL)
     async with connected(node) as talk:
@@ -315,9 +344,9 @@ def _samples(node: Node) -> dict[str, float]:
 async def test_an_asset_that_leaves_takes_its_descriptor_with_it(node: Node) -> None:
     await node.ready(MIDDLE)
     tier = node.application.hot
-    assert tier is not None and tier._open == 1
+    assert tier is not None and tier.assets.open == 1
     stored = node.application.store.get(MIDDLE)
     assert stored is not None
     await node.application.store.remove(stored)
-    assert tier._open == 0
-    assert tier._held == 0
+    assert tier.assets.open == 0
+    assert tier.assets.held == 0

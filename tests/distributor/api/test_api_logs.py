@@ -7,12 +7,17 @@ import json
 import logging
 import re
 import threading
+from datetime import datetime
 from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from distributor.api import logs
-from distributor.api.logs import AccessLog, LogWriter, set_up_logging
+from distributor.api.logs import AccessLog, LoggedTarget, LogWriter, set_up_logging
+from distributor.core.model import DataSource, Outcome
+from distributor.http.cache_status import CacheState
 from tests.support.front import Front, whole
 from tests.support.wire import Wire
 
@@ -98,3 +103,29 @@ def test_a_log_that_nobody_reads_costs_lines_not_the_node(monkeypatch: pytest.Mo
     assert writer.dropped >= 16
     gate.set()
     writer.close()
+
+
+@given(
+    peer=st.sampled_from(["127.0.0.1", "::1"]),
+    path=st.text(min_size=1),
+    status=st.sampled_from([200, 206, 304]),
+    count=st.integers(0, 2**40),
+    seconds=st.floats(0, 100),
+    now=st.floats(0, 4e9),
+    form=st.sampled_from(["text", "json"]),
+)
+def test_hits_of_the_short_way_read_like_all_others(
+    peer: str, path: str, status: int, count: int, seconds: float, now: float, form: str
+) -> None:
+    source: DataSource = "local" if count else "none"
+    outcome = Outcome(
+        "assets", "GET", status, CacheState.HIT, source, count, seconds, seconds, request_id="id"
+    )
+    ordinary, hot = logs.FORMS[form]
+    [line] = hot([(peer, LoggedTarget.of("GET", path), status, count, seconds, b"id", now)])
+    expected = ordinary(outcome, peer, path, now)
+    # The one rounds to a millisecond what the other cuts off.
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+    assert re.sub(stamp, "", line.decode(), count=1) == re.sub(stamp, "", expected.decode(), count=1)
+    at, other = (datetime.fromisoformat(re.findall(stamp, one.decode())[0]) for one in (line, expected))
+    assert abs((at - other).total_seconds()) <= 0.0011

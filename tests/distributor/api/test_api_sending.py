@@ -223,7 +223,7 @@ async def test_pages_that_are_not_in_memory_are_read_in_a_thread(
         loaded.append((start, count))
 
     monkeypatch.setattr(reader, "load", load)
-    monkeypatch.setattr(reader, "resident", lambda self, fd, start, count: start >= 1 << 20)
+    monkeypatch.setattr(reader, "resident", lambda self, fd, start, *_: start >= 1 << 20)
     async with Front() as front:
         front.edge.answers["a"] = lambda _: answer(SIZE, FileSlice(blob, 0, SIZE))
         assert (await ask(front.port, "/assets/a")).body == data
@@ -238,7 +238,7 @@ async def test_the_disk_reader_tells_memory_from_disk_and_brings_pages_in(tmp_pa
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     reader = disk_module.DiskReader()
     await reader.load(fd, 0, 1 << 20)
-    assert reader.resident(fd, 0, 1 << 20)
+    assert reader.resident(fd, 0, 1 << 20, reader.pages(fd), 0.0)
     assert await reader.read(fd, 10, 20) == path.read_bytes()[10:30]
     reader.close()
     os.close(fd)
