@@ -133,7 +133,7 @@ _SCHEMA = (
         INSERT INTO search_dirty
             SELECT f.n, f.storage_n, f.parent, f.path, f.size, f.sha256
             FROM assets a JOIN projects p ON p.n = a.project_n
-                CROSS JOIN files f ON f.storage_n = p.storage_n
+                CROSS JOIN files f INDEXED BY files_path ON f.storage_n = p.storage_n
                     AND f.path > p.id || '/' || a.id || '/' AND f.path < p.id || '/' || a.id || '0'
             WHERE a.n = {row}.asset_n;
     END"""

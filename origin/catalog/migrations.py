@@ -27,7 +27,13 @@ async def _summaries(connection: AsyncConnection) -> None:
         await summaries.rebuild(connection)
 
 
-STEPS: tuple[Step, ...] = (_tokens_refresh, _summaries)
+async def _triggers_by_path(connection: AsyncConnection) -> None:
+    """Made anew by `_install`: for the Files of a folder they walked through all of the storage."""
+    for name in ("tags_added", "tags_removed", "edges_project_added", "edges_project_changed"):
+        await connection.execute(sa.text(f"DROP TRIGGER IF EXISTS {name}"))
+
+
+STEPS: tuple[Step, ...] = (_tokens_refresh, _summaries, _triggers_by_path)
 VERSION = 1 + len(STEPS)
 
 

@@ -61,7 +61,7 @@ _SCHEMA = (
         f"""
     CREATE TRIGGER IF NOT EXISTS edges_project_{what} AFTER {event} ON projects WHEN {condition} BEGIN
         INSERT INTO edge_changes (storage_n, file_n, path)
-            SELECT f.storage_n, f.n, f.path FROM files f WHERE {_BELOW};
+            SELECT f.storage_n, f.n, f.path FROM files f INDEXED BY files_path WHERE {_BELOW};
     END"""
         for what, event, condition in (
             ("added", "INSERT", _ANY_EDGE),  # from now on its groups guard the Files below it

@@ -36,13 +36,20 @@ _INCOMPLETE = [
         FileState.TO_BE_DELETED,
     )
 ]
-COMPLETE = sa.and_(files.c.state.not_in(_INCOMPLETE), files.c.size >= 0)
 LIVE = files.c.state != FileState.TO_BE_DELETED.value
+# LIVE stands there too because the index of paths is one of live Files.
+COMPLETE = sa.and_(LIVE, files.c.state.not_in(_INCOMPLETE), files.c.size >= 0)
 
 
 def below(path: str) -> sa.ColumnElement[bool]:
     """Return what selects the Files below a folder."""
     return sa.and_(files.c.path > f"{path}/", files.c.path < f"{path}0")  # "0" follows "/"
+
+
+def at_or_below(path: str) -> sa.ColumnElement[bool]:
+    """Return what selects a File and all below it, as one range: no index serves an "or"."""
+    whole = sa.and_(files.c.path >= path, files.c.path < f"{path}0")
+    return sa.and_(whole, sa.or_(files.c.path == path, files.c.path > f"{path}/"))
 
 
 # --- projects -------------------------------------------------------------------------------------
@@ -220,6 +227,18 @@ async def asset_numbers(connection: AsyncConnection, project_n: int) -> list[int
     return list((await connection.execute(query)).scalars())
 
 
+def _tagged(tag: str) -> sa.ColumnElement[bool]:
+    """Return what selects the assets with a tag, looked up for each: a page never gathers them all."""
+    return sa.exists().where(asset_tags.c.asset_n == assets.c.n, asset_tags.c.tag == tag)
+
+
+def _chosen(query: sa.Select[Any], project: Project, tag: str | None, after: str | None) -> sa.Select[Any]:
+    query = query.where(assets.c.project_n == project.n)
+    if tag is not None:
+        query = query.where(_tagged(tag))
+    return query if after is None else query.where(assets.c.id > after)
+
+
 async def names(
     connection: AsyncConnection,
     project: Project,
@@ -234,14 +253,7 @@ async def names(
 
     after  an id that comes before the first; skip: entries left out first
     """
-    found: sa.Select[Any] = sa.select(assets.c.id.label("id"), assets.c.n.label("n")).where(
-        assets.c.project_n == project.n
-    )
-    if tag is not None:
-        tagged = sa.select(asset_tags.c.asset_n).where(asset_tags.c.tag == tag)
-        found = found.where(assets.c.n.in_(tagged))
-    if after is not None:
-        found = found.where(assets.c.id > after)
+    found = _chosen(sa.select(assets.c.id.label("id"), assets.c.n.label("n")), project, tag, after)
     query: Any = found.order_by(assets.c.id)
     if folders_too:
         known = sa.exists().where(assets.c.project_n == project.n, assets.c.id == folders.c.name)
@@ -250,10 +262,30 @@ async def names(
         )
         if after is not None:
             others = others.where(folders.c.name > after)
-        both = sa.union_all(found, others).subquery()
+        # Each side gives its own first ones, so that the union never sorts the whole project.
+        first = [
+            sa.select(part.order_by(column).limit(skip + number).subquery())
+            for part, column in ((found, assets.c.id), (others, folders.c.name))
+        ]
+        both = sa.union_all(*first).subquery()
         query = sa.select(both).order_by(both.c.id)
     rows = await connection.execute(query.limit(number).offset(skip))
     return [(row.id, row.n) for row in rows]
+
+
+async def page(
+    connection: AsyncConnection,
+    project: Project,
+    *,
+    tag: str | None,
+    after: str | None,
+    skip: int,
+    number: int,
+) -> list[Asset]:
+    """Return assets in order of id; see `names`."""
+    ns = _chosen(sa.select(assets.c.n), project, tag, after).order_by(assets.c.id)
+    query = _full(project.storage_n).where(assets.c.n.in_(ns.limit(number).offset(skip)))
+    return [_asset(row) for row in await connection.execute(query.order_by(assets.c.id))]
 
 
 async def by_number(connection: AsyncConnection, storage_n: int, ns: Sequence[int]) -> dict[int, Asset]:
@@ -265,7 +297,7 @@ async def by_number(connection: AsyncConnection, storage_n: int, ns: Sequence[in
 async def count_assets(connection: AsyncConnection, project_n: int, tag: str | None) -> int:
     query = sa.select(sa.func.count()).select_from(assets).where(assets.c.project_n == project_n)
     if tag is not None:
-        query = query.where(assets.c.n.in_(sa.select(asset_tags.c.asset_n).where(asset_tags.c.tag == tag)))
+        query = query.where(_tagged(tag))
     return int((await connection.execute(query)).scalar_one())
 
 
@@ -407,7 +439,7 @@ async def condemn(connection: AsyncConnection, storage_n: int, path: str, now_ms
     """Mark the live Files at a path and below it for deletion."""
     await connection.execute(
         sa.update(files)
-        .where(files.c.storage_n == storage_n, LIVE, sa.or_(files.c.path == path, below(path)))
+        .where(files.c.storage_n == storage_n, LIVE, at_or_below(path))
         .values(state=FileState.TO_BE_DELETED.value, changed_ms=now_ms)
     )
 
@@ -432,11 +464,11 @@ async def condemned(connection: AsyncConnection, storage_n: int, path: str, numb
     query = (
         sa.select(files.c.n, files.c.path)
         .where(
-            files.c.storage_n == storage_n,
+            files.c.storage_n + 0 == storage_n,  # so that the index by path is taken, not one by storage
             files.c.state == FileState.TO_BE_DELETED.value,
-            sa.or_(files.c.path == path, below(path)),
+            at_or_below(path),
         )
-        .order_by(files.c.n)
+        .order_by(files.c.path)
         .limit(number)
     )
     return list((await connection.execute(query)).all())

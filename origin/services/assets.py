@@ -90,21 +90,20 @@ class Assets:
         while left is None or left > 0:
             number = PAGE if left is None else min(PAGE, left)
             async with self._database.read() as connection:
-                found = await rows.names(
+                found = await _page(
                     connection,
-                    place.project,
+                    place,
+                    folders=folders and tag is None,
+                    full=full,
                     tag=tag,
-                    folders_too=folders and tag is None,
                     after=after,
                     skip=skip,
                     number=number,
                 )
-                ns = [n for _, n in found if n is not None] if full else []
-                known = await rows.by_number(connection, place.storage.n, ns) if ns else {}
-            yield [Entry(id, None if n is None else known.get(n)) for id, n in found]
+            yield found
             if len(found) < number:
                 return
-            after, skip = found[-1][0], 0
+            after, skip = found[-1].id, 0
             left = None if left is None else left - number
 
     async def count(self, place: Place, tag: str | None) -> int:
@@ -381,3 +380,26 @@ class Assets:
 
 async def _once(document: bytes) -> AsyncIterator[bytes]:
     yield document
+
+
+async def _page(
+    connection: AsyncConnection,
+    place: Place,
+    *,
+    folders: bool,
+    full: bool,
+    tag: str | None,
+    after: str | None,
+    skip: int,
+    number: int,
+) -> list[Entry]:
+    project = place.project
+    if full and not folders:
+        assets = await rows.page(connection, project, tag=tag, after=after, skip=skip, number=number)
+        return [Entry(asset.id, asset) for asset in assets]
+    found = await rows.names(
+        connection, project, tag=tag, folders_too=folders, after=after, skip=skip, number=number
+    )
+    ns = [n for _, n in found if n is not None] if full else []
+    known = await rows.by_number(connection, place.storage.n, ns) if ns else {}
+    return [Entry(id, None if n is None else known.get(n)) for id, n in found]

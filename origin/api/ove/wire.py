@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -17,7 +18,12 @@ NONE = "none"
 
 def time_text(ms: int) -> str:
     """Return UTC as YYYY-MM-DD HH:MM:SS. ms: since the epoch."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms // 1000))
+    return _second_text(ms // 1000)
+
+
+@lru_cache(4096)  # the events of a list fall on few seconds
+def _second_text(second: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
 
 
 class Wire:
