@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -154,6 +155,8 @@ def _sqlite(url: sa.URL, *, writes: bool) -> AsyncEngine:
         pool_size=1 if writes else READERS,
         max_overflow=0,
         pool_timeout=WAIT,
+        pool_use_lifo=True,  # the connection last used has the right pages at hand
+        json_deserializer=msgspec.json.decode,
     )
 
     def connected(connection: Any, _record: Any) -> None:
