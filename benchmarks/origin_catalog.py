@@ -1,32 +1,36 @@
 """A million entries: how long searches, lists and counts of the origin's catalog take.
 
-    python benchmarks/origin_catalog.py build  --catalog /tmp/million.db
-    python benchmarks/origin_catalog.py search --catalog /tmp/million.db
-    python benchmarks/origin_catalog.py list   --catalog /tmp/million.db
+    python -m benchmarks.origin_catalog --catalog /var/tmp/million.db --write
 
-`build` makes 1,000,000 entries with 2,500,000 copies on 200 volumes: reels of camera frames, proxies and
+makes the catalog if it is not there (minutes, 5 GB), measures everything and writes docs/catalog.md.
+Parts of it: `build`, `search`, `list`, `fresh`, as in `python -m benchmarks.origin_catalog search …`.
+
+The catalog: 1,000,000 entries with 2,500,000 copies on 200 volumes: reels of camera frames, proxies and
 sound, on one online storage and on tapes, filled tape by tape as an archive is. `search` asks each kind
-of question in each order, on the first page (its count included) and deep in the walk, and prints the
-median and the 95th percentile in milliseconds, from call to answer, and the 95th percentile of the
-processor time, which a busy neighbour does not add to. `list` pages through Files as the dialects list
-them, and counts. `--cold` drops the page cache of the
-file first (the kernel may refuse that, and then it says so).
+of question in each order, both ways, from call to answer, on the first page (its count included), deep
+in the walk and for its last page; 100 entries a page. Warm is asked again and again; for cold the
+connections are made anew and the file is dropped from the page cache first. Processor time is given
+too: a busy neighbour does not add to it. `list` pages through Files as the dialects list them, and counts.
+`fresh` writes Files and searches for each as soon as it is committed.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import os
+import platform
 import random
 import sqlite3
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
+from benchmarks import machine
 from origin.catalog import files, tree
 from origin.catalog.database import Database
 from origin.catalog.searching import Searcher, Window
@@ -34,6 +38,9 @@ from origin.core.marks import Mark
 from origin.core.paging import Page, encode_cursor
 from origin.core.query import FileFilter
 from origin.core.search import Field, SearchQuery, Sort, parse_filter, parse_text
+from origin.domain.model import File
+from origin.domain.states import FileState
+from origin.errors import Unavailable
 
 ONLINE = 1
 _CODECS = (
@@ -138,84 +145,121 @@ QUERIES = {
     "date range": query(file_modification_date="2019"),
     "under": query(under="nodeum/video/reload"),
 }
-DEEP = (1_000, 500_000, 999_000)
+DEEP = (1_000, 500_000)
+PAGE = 100
 
 
-async def search(path: Path, repeats: int, cold: bool, only: str, down: bool) -> None:
-    names = {}
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Milliseconds; cpu: the 95th percentile of the processor time."""
+
+    p50: float
+    p95: float
+    cpu: float
+
+    @classmethod
+    def of(cls, spent: list[float], work: list[float]) -> Timing:
+        return cls(statistics.median(spent), _p95(spent), _p95(work))
+
+    def __str__(self) -> str:
+        return f"{self.p50:>8.1f} /{self.p95:>6.1f} /{self.cpu:>5.1f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What one question in one order took. at: how deep, or "first" or "last" → its timing."""
+
+    question: str
+    sort: str
+    matches: str
+    at: Mapping[str, Timing]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """How `search` asks."""
+
+    path: Path
+    names: dict[int, str]
+    repeats: int
+    cold: bool
+
+
+async def search(path: Path, repeats: int, cold: bool, only: str) -> list[Row]:
     plain = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    names = dict(plain.execute("SELECT n, name FROM storages"))
-    total = plain.execute("SELECT count(*) FROM entries").fetchone()[0]
+    trial = Trial(path, dict(plain.execute("SELECT n, name FROM storages")), repeats, cold)
     plain.close()
-    print(f"{total} entries, {len(names)} volumes, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores")
-    print(f"{'query':<24}{'sort':<24}{'matches':>9}  " + "".join(f"{p:>22}" for p in ("first", *DEEP)))
-    searcher = Searcher(f"sqlite:///{path}")
-    worst = 0.0
-    try:
-        for name, asked in ((name, asked) for name, asked in QUERIES.items() if only in name):
-            for sort in Sort:
+    print(f"{'cold' if cold else 'warm'}: median / p95 / p95 of processor time, ms")
+    places = ("first", *map(str, DEEP), "last")
+    print(f"{'question':<24}{'order':<30}{'matches':>9}  " + "".join(f"{p:>24}" for p in places))
+    rows = []
+    for name, asked in ((name, asked) for name, asked in QUERIES.items() if only in name):
+        for sort in Sort:
+            for down in (False, True):
                 wanted = dataclasses.replace(asked, sort=sort, descending=down)
-                cells, count = [], 0
-                marks = {0: None, **await marks_at(searcher, wanted, names)}
-                for depth in (0, *DEEP):
-                    if depth not in marks:
-                        cells.append(f"{'-':>22}")
-                        continue
-                    p50, p95, cpu, count_here = await timed(
-                        searcher, path, wanted, names, marks[depth], repeats, cold
-                    )
-                    count = count_here if depth == 0 else count
-                    worst = max(worst, p95)
-                    cells.append(f"{p50:>8.1f} /{p95:>6.1f} /{cpu:>5.1f}")
-                shown = f"{count}" if count is not None else ">10000"
-                print(f"{name:<24}{sort.value:<24}{shown:>9}  " + "".join(cells), flush=True)
-        print(f"worst p95: {worst:.1f} ms")
-        await facets(searcher, names)
+                row = await _row(trial, name, wanted)
+                cells = "".join(f"{row.at.get(place, '-')!s:>24}" for place in places)
+                print(f"{row.question:<24}{row.sort:<30}{row.matches:>9}  {cells}", flush=True)
+                rows.append(row)
+    for place in places:
+        timed = [row.at[place] for row in rows if place in row.at]
+        if timed:
+            print(
+                f"worst p95, {place}: {max(t.p95 for t in timed):.1f} ms; processor "
+                f"{max(t.cpu for t in timed):.1f} ms"
+            )
+    return rows
+
+
+async def _row(trial: Trial, name: str, wanted: SearchQuery) -> Row:
+    searcher = Searcher(f"sqlite:///{trial.path}")
+    try:
+        first = await searcher.search(wanted, Window(1), trial.names, ())
+        marks = await _marks(searcher, wanted, trial.names, first.count)
     finally:
         await searcher.close()
+    at = {place: await _timed(trial, wanted, mark) for place, mark in marks.items()}
+    direction = " down" if wanted.descending else ""
+    matches = "> 10,000" if first.count is None else f"{first.count:,}"
+    return Row(name, f"{wanted.sort.value}{direction}", matches, at)
 
 
-async def marks_at(searcher: Searcher, wanted: SearchQuery, names: dict[int, str]) -> dict[int, Mark]:
-    """Return a mark at each depth that the walk reaches."""
-    found = {}
-    first = await searcher.search(wanted, Window(1), names, ())
+async def _marks(
+    searcher: Searcher, wanted: SearchQuery, names: dict[int, str], count: int | None
+) -> dict[str, Mark | None]:
+    """Return where pages are asked for that the walk reaches; None: from its beginning."""
+    found: dict[str, Mark | None] = {"first": None}
     for depth in DEEP:
-        if first.count is not None and depth >= first.count:
+        if count is not None and depth >= count:
             break
-        try:
+        with contextlib.suppress(Unavailable):
             there = await searcher.search(wanted, Window(1, skip=depth - 1), names, ())
-        except Exception:
-            break
-        if not there.entries or there.last is None:
-            break
-        found[depth] = dataclasses.replace(there.last, count=first.count)
+            if there.entries and there.last is not None:
+                found[str(depth)] = dataclasses.replace(there.last, count=count)
+    # What the walk the other way ends its first page with is where this one begins its last.
+    other = dataclasses.replace(wanted, descending=not wanted.descending)
+    end = await searcher.search(other, Window(PAGE + 1), names, ())
+    if len(end.entries) > PAGE and end.last is not None:
+        found["last"] = dataclasses.replace(end.last, count=count)
     return found
 
 
-async def timed(
-    searcher: Searcher,
-    path: Path,
-    wanted: SearchQuery,
-    names: dict[int, str],
-    mark: Mark | None,
-    repeats: int,
-    cold: bool,
-) -> tuple[float, float, float, int | None]:
+async def _timed(trial: Trial, wanted: SearchQuery, mark: Mark | None) -> Timing:
     spent: list[float] = []
     work: list[float] = []
-    count: int | None = None
-    for turn in range(repeats + 1):
-        if cold:
-            forget(path)
+    searcher = Searcher(f"sqlite:///{trial.path}")
+    for turn in range(trial.repeats + 1):
+        if trial.cold:
+            await searcher.close()  # what is mapped cannot be dropped
+            forget(trial.path)
+            searcher = Searcher(f"sqlite:///{trial.path}")
         begun, used = time.perf_counter(), time.process_time()
-        found = await searcher.search(wanted, Window(100, mark), names, ())
-        spent.append((time.perf_counter() - begun) * 1000)
-        work.append((time.process_time() - used) * 1000)
-        count = found.count
-        if turn == 0 and not cold:
-            spent.clear()  # warms up
-            work.clear()
-    return statistics.median(spent), _p95(spent), _p95(work), count
+        await searcher.search(wanted, Window(PAGE, mark), trial.names, ())
+        if turn or trial.cold:  # else the first warms up
+            spent.append((time.perf_counter() - begun) * 1000)
+            work.append((time.process_time() - used) * 1000)
+    await searcher.close()
+    return Timing.of(spent, work)
 
 
 def _p95(values: list[float]) -> float:
@@ -232,7 +276,7 @@ def forget(path: Path) -> None:
         os.close(descriptor)
 
 
-async def listings(path: Path, repeats: int, cold: bool) -> None:
+async def listings(path: Path, repeats: int, cold: bool) -> dict[str, Timing]:
     """Lists by the tables of Files: a folder's children, all Files by number, how full storages are."""
     database = await Database.open(f"sqlite:///{path}")
     try:
@@ -265,6 +309,7 @@ async def listings(path: Path, repeats: int, cold: bool) -> None:
             "all files, counted": lambda: by_number("*", count=True),
             "how full 200 storages are": usage,
         }
+        found = {}
         for name, ask in asked.items():
             spent, work = [], []
             for turn in range(repeats + 1):
@@ -275,39 +320,176 @@ async def listings(path: Path, repeats: int, cold: bool) -> None:
                 if turn or cold:
                     spent.append((time.perf_counter() - begun) * 1000)
                     work.append((time.process_time() - used) * 1000)
-            print(f"{name:<34}{statistics.median(spent):>9.1f} /{_p95(spent):>8.1f} /{_p95(work):>8.1f}")
+            found[name] = Timing.of(spent, work)
+            print(f"{name:<34}{found[name]}", flush=True)
+        return found
     finally:
         await database.close()
 
 
-async def facets(searcher: Searcher, names: dict[int, str]) -> None:
+async def facets(path: Path) -> dict[str, float]:
+    """Return seconds for all five facets of a question; the best of three."""
     every = (Field.EXTENSION, Field.VOLUME, Field.SIZE, Field.MODIFIED, Field.CACHED)
-    for name in ("no filter", "word", "volume (tape)"):
-        begun = time.perf_counter()
-        window = Window(0, facets=every, now_ms=int(time.time() * 1000))
-        await searcher.search(QUERIES[name], window, names, ())
-        print(f"five facets, {name}: {time.perf_counter() - begun:.2f} s")
+    window = Window(0, facets=every, now_ms=int(time.time() * 1000))
+    searcher = Searcher(f"sqlite:///{path}")
+    plain = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    names = dict(plain.execute("SELECT n, name FROM storages"))
+    plain.close()
+    found = {}
+    try:
+        for name in ("no filter", "word", "volume (online)", "volume (tape)", "date range"):
+            spent = []
+            for _ in range(3):
+                begun = time.perf_counter()
+                await searcher.search(QUERIES[name], window, names, ())
+                spent.append(time.perf_counter() - begun)
+            found[name] = min(spent)
+            print(f"five facets, {name}: {found[name]:.3f} s", flush=True)
+    finally:
+        await searcher.close()
+    return found
+
+
+async def fresh(path: Path, count: int = 40) -> dict[str, Timing]:
+    """Files one by one: written and committed, found by the first search after that, and removed."""
+    database = await Database.open(f"sqlite:///{path}")
+    searcher = Searcher(f"sqlite:///{path}")
+    async with database.read() as connection:
+        last = (await connection.exec_driver_sql("SELECT max(n) FROM files")).scalar_one()
+    names = {ONLINE: "nodeum"}
+    spent: dict[str, list[float]] = {"written": [], "found": [], "removed": []}
+    try:
+        for n in range(last + 1, last + 1 + count):
+            file = _new_file(n)
+            begun = time.perf_counter()
+            async with database.write() as connection:
+                await files.insert(connection, file)
+            spent["written"].append((time.perf_counter() - begun) * 1000)
+            begun = time.perf_counter()
+            there = await searcher.search(query(f"fresh{n}"), Window(1), names, ())
+            spent["found"].append((time.perf_counter() - begun) * 1000)
+            if [entry.id for entry in there.entries] != [n]:
+                raise SystemExit(f"file {n} was not found")
+            begun = time.perf_counter()
+            async with database.write() as connection:
+                await files.remove(connection, n)
+            spent["removed"].append((time.perf_counter() - begun) * 1000)
+    finally:
+        await searcher.close()
+        await database.close()
+    found = {name: Timing.of(values, [0.0]) for name, values in spent.items()}
+    for name, timing in found.items():
+        print(f"one file {name}: median {timing.p50:.1f}, p95 {timing.p95:.1f} ms")
+    print(f"{count} of {count} were found by the first search after the commit")
+    return found
+
+
+def _new_file(n: int) -> File:
+    digest = hashlib.sha256(f"fresh {n}".encode()).hexdigest()
+    return File(
+        n=n,
+        storage_n=ONLINE,
+        path=f"video/reload/fresh/fresh{n}.mov",
+        state=FileState.CLOSED,
+        size=1000 + n,
+        sha1=digest[:40],
+        sha256=digest,
+        mtime_ns=1_700_000_000_000_000_000 + n,
+        generation=1,
+        created_ms=1_700_000_000_000,
+    )
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+async def everything(path: Path, given: argparse.Namespace) -> None:
+    if not path.exists():
+        await build(path, given.entries, given.volumes)
+    await (await Database.open(f"sqlite:///{path}")).close()  # brings an old catalog up to date
+    warm = await search(path, given.repeats, False, given.only)
+    cold = await search(path, max(3, given.repeats // 4), True, given.only)
+    summed = await facets(path)
+    listed = await listings(path, given.repeats, False)
+    new = await fresh(path)
+    if given.write:
+        text = _document(warm, cold, summed, listed, new)
+        (Path(__file__).parent.parent / "docs" / "catalog.md").write_text(text)
+
+
+def _document(
+    warm: list[Row],
+    cold: list[Row],
+    summed: dict[str, float],
+    listed: dict[str, Timing],
+    new: dict[str, Timing],
+) -> str:
+    lines = [
+        "# A catalog of a million entries",
+        "",
+        "Made by `python -m benchmarks.origin_catalog --catalog /var/tmp/million.db --write`, which says how"
+        " the catalog is made: 1,000,000 entries, 2,500,000 copies, 200 volumes. Milliseconds from call to"
+        " answer, pages of 100, median / 95th percentile, in the slowest of the ten orders (five keys, both"
+        " ways). The first page counts its matches.",
+        "",
+        f"- {machine.description()[0]}",
+        f"- Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
+        "",
+        "## Searches",
+        "",
+        "| question | matches | first page, warm | last page, warm | first page, cold | last page, cold |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for question in dict.fromkeys(row.question for row in warm):
+        cells = [question, next(row.matches for row in warm if row.question == question)]
+        for rows in (warm, cold):
+            cells += [_slowest(rows, question, place) for place in ("first", "last")]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "## Five facets at once", "", "| question | seconds |", "| --- | --- |"]
+    lines += [f"| {name} | {seconds:.3f} |" for name, seconds in summed.items()]
+    lines += ["", "## Lists of Files", "", "| list | ms |", "| --- | --- |"]
+    lines += [f"| {name} | {timing.p50:.1f} / {timing.p95:.1f} |" for name, timing in listed.items()]
+    lines += ["", "## One File, from its writing to its finding", "", "| step | ms |", "| --- | --- |"]
+    lines += [f"| {name} | {timing.p50:.1f} / {timing.p95:.1f} |" for name, timing in new.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _slowest(rows: list[Row], question: str, place: str) -> str:
+    timed = [row.at[place] for row in rows if row.question == question and place in row.at]
+    if not timed:
+        return "–"
+    worst = max(timed, key=lambda timing: timing.p95)
+    return f"{worst.p50:.1f} / {worst.p95:.1f}"
+
+
+async def perform(given: argparse.Namespace) -> None:
+    path = given.catalog.absolute()
+    if given.what == "build":
+        await build(path, given.entries, given.volumes)
+    elif given.what == "search":
+        await search(path, given.repeats, given.cold, given.only)
+        await facets(path)
+    elif given.what == "list":
+        await listings(path, given.repeats, given.cold)
+    elif given.what == "fresh":
+        await fresh(path)
+    else:
+        await everything(path, given)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["build", "search", "list"])
+    parser.add_argument("what", nargs="?", choices=["all", "build", "search", "list", "fresh"], default="all")
     parser.add_argument("--catalog", type=Path, required=True)
     parser.add_argument("--entries", type=int, default=1_000_000)
     parser.add_argument("--volumes", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--cold", action="store_true")
-    parser.add_argument("--descending", action="store_true", help="search: greatest first")
+    parser.add_argument("--cold", action="store_true", help="search, list: nothing is in memory")
     parser.add_argument("--only", default="", help="of the kinds of question: those whose name has this")
-    given = parser.parse_args()
-    if given.what == "build":
-        asyncio.run(build(given.catalog.absolute(), given.entries, given.volumes))
-    elif given.what == "list":
-        asyncio.run(listings(given.catalog.absolute(), given.repeats, given.cold))
-    else:
-        asyncio.run(search(given.catalog.absolute(), given.repeats, given.cold, given.only, given.descending))
+    parser.add_argument("--write", action="store_true", help="all: write docs/catalog.md")
+    asyncio.run(perform(parser.parse_args()))
 
 
 if __name__ == "__main__":
