@@ -33,7 +33,11 @@ async def _triggers_by_path(connection: AsyncConnection) -> None:
         await connection.execute(sa.text(f"DROP TRIGGER IF EXISTS {name}"))
 
 
-STEPS: tuple[Step, ...] = (_tokens_refresh, _summaries, _triggers_by_path)
+async def _methods_metadata(connection: AsyncConnection) -> None:
+    await connection.execute(sa.text("ALTER TABLE methods ADD COLUMN metadata JSON NOT NULL DEFAULT '{}'"))
+
+
+STEPS: tuple[Step, ...] = (_tokens_refresh, _summaries, _triggers_by_path, _methods_metadata)
 VERSION = 1 + len(STEPS)
 
 

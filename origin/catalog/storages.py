@@ -25,6 +25,7 @@ async def everything(connection: AsyncConnection) -> list[Storage]:
             browse=row.browse,
             bandwidth=row.bandwidth,
             type=row.type,
+            metadata=row.metadata,
         )
         found.setdefault(row.storage_n, []).append(method)
     rows = await connection.execute(sa.select(storages).order_by(storages.c.n))
@@ -69,6 +70,7 @@ async def save(connection: AsyncConnection, storage: Storage, *, new: bool) -> N
                 browse=method.browse,
                 bandwidth=method.bandwidth,
                 type=method.type,
+                metadata=dict(method.metadata),
             )
         )
 

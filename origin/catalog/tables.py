@@ -46,6 +46,7 @@ methods = sa.Table(
     sa.Column("browse", sa.Boolean, nullable=False),
     sa.Column("bandwidth", _BIG),
     sa.Column("type", sa.Text, nullable=False),
+    sa.Column("metadata", sa.JSON, nullable=False),
 )
 
 files = sa.Table(

@@ -6,7 +6,7 @@ A URI that a client gives is never opened as given: it is turned into (storage, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from urllib.parse import quote, unquote
 
 from origin.domain.model import Method, Storage
@@ -56,11 +56,20 @@ def locate(uri: str, storages: Iterable[Storage]) -> tuple[Storage, str] | None:
     return (best[1], best[2]) if best else None
 
 
-def methods_matching(methods: Sequence[Method], *, type: str = "", scheme: str | None = None) -> list[Method]:
-    """Return the methods of one type ("" and "NONE" are the same) and, if given, one URI scheme."""
+def methods_matching(
+    methods: Sequence[Method],
+    *,
+    type: str = "",
+    scheme: str | None = None,
+    metadata: Collection[tuple[str, str]] = (),
+) -> list[Method]:
+    """Return the methods of one type ("" and "NONE" are the same) and, if given, one URI scheme, that carry
+    all pairs of `metadata`."""
     wanted = type or "NONE"
     return [
         method
         for method in methods
-        if (method.type or "NONE") == wanted and (scheme is None or scheme_of(method.uri) == scheme.lower())
+        if (method.type or "NONE") == wanted
+        and (scheme is None or scheme_of(method.uri) == scheme.lower())
+        and method.metadata.items() >= set(metadata)
     ]

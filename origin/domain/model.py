@@ -51,6 +51,7 @@ class Method:
     browse: bool = True
     bandwidth: int | None = None  # bytes per second; None: no bound
     type: str = "NONE"
+    metadata: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
 
     @property
     def id(self) -> str:

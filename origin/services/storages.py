@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from origin.backends.disk import Disk
@@ -38,6 +38,7 @@ class NewMethod:
     browse: bool = True
     bandwidth: int | None = None
     type: str = "NONE"
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class Storages:
@@ -267,6 +268,7 @@ class Storages:
             browse=method.browse,
             bandwidth=method.bandwidth,
             type=method.type,
+            metadata=dict(method.metadata),
         )
 
     async def update(

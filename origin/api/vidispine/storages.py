@@ -10,7 +10,7 @@ from origin.api.vidispine import documents as d
 from origin.api.vidispine.calls import Answer, Call, Document, Empty, Text
 from origin.api.vidispine.problems import conflict, invalid, not_found
 from origin.api.vidispine.target import Params
-from origin.api.vidispine.views import HIDDEN_METADATA, method_value, storage_value
+from origin.api.vidispine.views import HIDDEN_METADATA, method_value, pairs, storage_value
 from origin.core.uris import canonical_uri, scheme_of
 from origin.domain.model import Method, Storage
 from origin.domain.states import StorageState, StorageType
@@ -174,7 +174,15 @@ async def delete_method(call: Call) -> Answer:
 
 
 def _unchanged(method: Method) -> NewMethod:
-    return NewMethod(method.uri, method.read, method.write, method.browse, method.bandwidth, method.type)
+    return NewMethod(
+        method.uri,
+        method.read,
+        method.write,
+        method.browse,
+        method.bandwidth,
+        method.type,
+        method.metadata,
+    )
 
 
 def _find_method(storage: Storage, id: str) -> Method:
@@ -192,6 +200,7 @@ def _method_parameters(params: Params, old: Method | None) -> dict[str, Any]:
         "bandwidth": old.bandwidth if bandwidth is None and old else bandwidth,
         "type": params.text("type") or (old.type if old else "NONE"),
         **flags,
+        **({"metadata": {"field": pairs(old.metadata)}} if old else {}),
     }
 
 
@@ -207,6 +216,7 @@ def _method(held: dict[str, Any]) -> NewMethod:
         browse=held.get("browse", True),
         bandwidth=held.get("bandwidth"),
         type=held.get("type") or "NONE",
+        metadata=_metadata(held),
     )
 
 

@@ -43,12 +43,10 @@ class UriChoice:
         if self.method_type == "AUTO":
             uri = f"{self.edge_url}/api/v1/assets/{file.id}"
             return [uri] if self.scheme in (None, scheme_of(uri)) and not self.metadata else []
-        if self.metadata:
-            return []  # no method here carries metadata of its own
-        return [
-            file_uri(method.uri, file.path)
-            for method in methods_matching(storage.methods, type=self.method_type, scheme=self.scheme)
-        ]
+        matching = methods_matching(
+            storage.methods, type=self.method_type, scheme=self.scheme, metadata=self.metadata
+        )
+        return [file_uri(method.uri, file.path) for method in matching]
 
 
 def file_value(file: File, uris: Sequence[str], places: Sequence[Place] = ()) -> dict[str, Any]:
@@ -144,6 +142,7 @@ def method_value(method: Method) -> dict[str, Any]:
         "write": method.write,
         "browse": method.browse,
         "type": method.type or "NONE",
+        "metadata": {"field": pairs(method.metadata)} if method.metadata else None,
     }
 
 

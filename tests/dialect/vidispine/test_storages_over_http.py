@@ -214,3 +214,33 @@ async def test_a_method_type_chooses_the_uri_of_a_file(client: Client, tmp_path:
     id_ = await client.upload("a", b"1")
     document_ = (await client("GET", f"/API/file/{id_}?methodType=AUX")).json
     assert document_["uri"] == [f"file://{tmp_path}/aux/a"]
+
+
+async def test_metadata_of_a_method_is_kept_shown_and_chooses_the_uri_of_a_file(
+    client: Client, tmp_path: Path
+) -> None:
+    def method(folder: str, **metadata: str) -> dict[str, Any]:
+        fields = [{"key": key, "value": value} for key, value in metadata.items()]
+        return {"uri": f"file://{tmp_path}/{folder}/", "metadata": {"field": fields}}
+
+    methods = [method("m1", site="london", tier="1"), method("m2", site="paris", tier="1")]
+    made = await client("POST", "/API/storage", body=json.dumps({"method": methods}), headers=TYPE)
+    storage = made.json
+    assert [held["metadata"] for held in storage["method"]] == [held["metadata"] for held in methods]
+    file = await client.upload("a.mov", b"a", storage["id"])
+    for query, folders in (
+        ("site=paris", ["m2"]),
+        ("tier=1", ["m1", "m2"]),
+        ("tier=1&methodMetadata=site=london", ["m1"]),
+        ("tier=2", []),
+        ("site=london&methodMetadata=site=paris", []),
+    ):
+        document = (await client("GET", f"/API/file/{file}?methodMetadata={query}")).json
+        assert document.get("uri", []) == [f"file://{tmp_path}/{name}/a.mov" for name in folders], query
+    # What changes by parameters, or beside it, leaves it alone.
+    first = storage["method"][0]
+    target = f"/API/storage/{storage['id']}/method/{first['id']}?url={first['uri']}&browse=false"
+    changed = (await client("PUT", target)).json["method"]
+    assert changed == [{**first, "browse": False}]
+    shown = await client("GET", f"/API/storage/{storage['id']}", accept=XML)
+    assert "<metadata><field><key>site</key><value>london</value></field>" in shown.text
