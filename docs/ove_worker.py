@@ -20,6 +20,9 @@ from urllib.parse import quote
 
 ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:3333")
 NAME = os.environ.get("WORKER", "describe-1")
+LEASE = int(
+    os.environ.get("LEASE", "60")
+)  # seconds; another does the task when we are not heard of for so long
 
 
 def call(method: str, path: str, token: str = "", value: Any = None, data: bytes | None = None) -> Any:
@@ -56,7 +59,7 @@ def main() -> None:
     about = {"name": NAME, "type": "describe", "extensions": [], "description": "Describes a file"}
     token = json.load(call("POST", "/workers", admin, about))["token"]
     while True:
-        with call("POST", "/workers/queue/claim", token, {"name": NAME, "lease": 60}) as answer:
+        with call("POST", "/workers/queue/claim", token, {"name": NAME, "lease": LEASE}) as answer:
             task = json.load(answer) if answer.status == 200 else None
         if task is None:
             time.sleep(float(os.environ.get("PAUSE", "2")))
