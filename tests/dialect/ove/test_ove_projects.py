@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ove import EDGE, MEMBER, READER, STRANGER, Client, running
+from tests.support.ove import ADMIN, EDGE, MEMBER, READER, STRANGER, Client, running
 
 TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
@@ -94,6 +94,7 @@ async def test_a_record_has_every_key_and_keeps_what_is_not_sent(films: Client) 
     assert third["description"] == "d" and third["name"] == "New"
     assert await films.ok("GET", "/api/media/list?metadata=TRUE&filterByTag=b") == [third]
     assert await films.ok("GET", "/api/media/list?filterByTag=B") == []
+    bad: dict[str, object]
     for bad in ({"tags": "a"}, {"controller": "yes"}, {"authors": 1}, {"name": []}):
         refused = await films.refused("POST", "/api/media/films/projectMeta", bad)
         assert refused == (400, "Invalid data")
@@ -193,6 +194,39 @@ async def test_groups_open_a_project_to_their_members_in_every_dialect(client: C
     assert found.json["count"] == 0
     content = await client("GET", "/content/media/team-only/a/1/x.bin", user=READER)
     assert content.headers["Cache-Control"] == "private, no-cache"
+
+
+async def test_no_face_shows_even_the_name_of_what_one_may_not_read(client: Client) -> None:
+    await client.add_users()
+    await client.project("secretly", ("team",))
+    octets = {"Content-Type": "application/octet-stream"}
+    target = "/api/media/secretly/upload/secretly?filename=secretly.bin&create=true"
+    held = await client("POST", target, body=b"1", user=MEMBER, **octets)
+    assert held.status == 200
+    await client.ok("POST", "/api/media/secretly/object/secretly", {"a": 1})
+    await client.ok("DELETE", "/api/media/secretly/object/secretly")  # a job with a path
+    place = {"store_id": "media", "project_id": "secretly", "asset_id": "secretly"}
+    await client.ok("POST", "/api/workers/queue", {"worker_type": "secretly", **place})
+    numbers = range(1, int(held.headers["X-File-Id"].removeprefix("VX-")) + 10)
+    faces = [
+        *("/api/list", "/api/media/list?metadata=true", "/api/workers/queue", "/api/workers?detail=true"),
+        *("/api/catalog/search?facets=true", "/api/v2/files", "/api/v2/pools", "/api/v2/pools/1/files"),
+        *("/api/v2/tasks", "/api/v2/task_executions", "/api/v2/audit", "/API/job?metadata=true"),
+        *("/API/storage/VX-1/file?recursive=true", "/API/storage/VX-1/importable", "/API/item"),
+        *(f"/api/v2/files/{n}" for n in numbers),
+        *(f"/api/v2/files/{n}/children" for n in numbers),
+        *(f"/api/v2/tasks/{n}" for n in numbers),
+        *(f"/API/job/VX-{n}" for n in numbers),
+        *(f"/API/storage/VX-1/file/VX-{n}" for n in numbers),
+    ]
+
+    async def shown(user: tuple[str, str] | None) -> list[str]:
+        answers = [(face, await client("GET", face, user=user, Accept="application/json")) for face in faces]
+        return [face for face, answer in answers if b"secretly" in answer.body]
+
+    assert len(await shown(ADMIN)) > 15
+    assert await shown(STRANGER) == []
+    assert await shown(None) == []
 
 
 async def test_only_administrators_change_the_groups(client: Client) -> None:
