@@ -94,8 +94,8 @@ async def test_a_record_has_every_key_and_keeps_what_is_not_sent(films: Client) 
     assert third["description"] == "d" and third["name"] == "New"
     assert await films.ok("GET", "/api/media/list?metadata=TRUE&filterByTag=b") == [third]
     assert await films.ok("GET", "/api/media/list?filterByTag=B") == []
-    bad: dict[str, object]
-    for bad in ({"tags": "a"}, {"controller": "yes"}, {"authors": 1}, {"name": []}):
+    refusals: list[dict[str, object]] = [{"tags": "a"}, {"controller": "yes"}, {"authors": 1}, {"name": []}]
+    for bad in refusals:
         refused = await films.refused("POST", "/api/media/films/projectMeta", bad)
         assert refused == (400, "Invalid data")
     assert await films.refused("GET", "/api/media/list?metadata=maybe") == (400, "Invalid parameter")
