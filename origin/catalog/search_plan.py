@@ -6,9 +6,10 @@ where candidates can be taken. User text gets into an FTS5 expression only as fo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from origin.core.search import Clause, Field, Filter, Range, SearchQuery
+from origin.core.marks import Mark
+from origin.core.search import Clause, Field, Filter, Range, SearchQuery, Sort
 from origin.core.words import CACHED_WORDS, extension_word, volume_word, words
 
 Param = int | str
@@ -79,6 +80,23 @@ def make_plan(
         plan.match = " AND ".join(f"({match})" for match in matches)
         plan.drivers.insert(0, Driver(_BY_WORDS, (plan.match,)))
     return plan
+
+
+_INDEXES = {Sort.SIZE: "entries_size", Sort.MODIFIED: "entries_modified"}
+
+
+def narrow(plan: Plan, query: SearchQuery, after: Mark) -> None:
+    """Of a range of the column that is sorted by, a walk needs only what lies behind its mark. SQLite
+    would begin at the near end of the range, and walk up to the mark again on every page."""
+    key = after.key
+    for i, driver in enumerate(plan.drivers):
+        if driver.covers is None or driver.index is None or driver.index != _INDEXES.get(query.sort):
+            continue
+        assert isinstance(key, int)
+        low, high = map(int, driver.params)
+        rest = (low, min(high, key)) if query.descending else (max(low, key), high)
+        plan.drivers[i] = replace(driver, params=rest)
+        plan.tests[driver.covers] = replace(plan.tests[driver.covers], params=rest)
 
 
 _BY_WORDS = "SELECT rowid AS id FROM entry_search WHERE entry_search MATCH ?"

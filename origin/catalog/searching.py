@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from origin.catalog.search_facets import facets
 from origin.catalog.search_pages import DEADLINE, Hunt
-from origin.catalog.search_plan import make_plan
+from origin.catalog.search_plan import make_plan, narrow
 from origin.core.marks import Mark
 from origin.core.search import Facets, Field, SearchQuery
 from origin.core.words import words
@@ -177,6 +177,8 @@ def _search(
     if plan.nothing:
         none = Facets(0, 0, dict.fromkeys(window.facets, ())) if window.facets else None
         return Found([], 0, window.after, none)
+    if window.after is not None:
+        narrow(plan, query, window.after)
     hunt = Hunt(connection, query, plan, names)
     count = window.after.count if window.after is not None else hunt.count()
     found: list[tuple[int, Any]] = []

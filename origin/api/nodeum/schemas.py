@@ -104,7 +104,8 @@ _WORKFLOW = {
     "source_type": _one_of(END_TYPES, null=True),
     "destination_type": _one_of(END_TYPES, null=True),
 }
-_NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "\\S"}
+# Blank is what Python strips: some separators more than \s of a pattern.
+_NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"[^\s\x1c-\x1f\x85]"}
 
 
 def _body(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
