@@ -15,8 +15,10 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+from aiohttp import web
 
 from tests.support.vidispine import TEXT, Client, write_settings
 
@@ -29,9 +31,9 @@ FAULTS = (aiohttp.ClientError, ConnectionError, OSError)
 class Killed:
     """An origin in a process of its own, over one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
-        self.settings = write_settings(folder, jobs={"lease": 5})
+        self.settings = write_settings(folder, jobs={"lease": 5}, **settings)
         self._process: subprocess.Popen[bytes] | None = None
 
     @asynccontextmanager
@@ -144,3 +146,38 @@ async def test_chunked_upload_killed_again_and_again_is_whole_in_the_end(tmp_pat
     assert sent == len(offsets), "a chunk that was acknowledged had to be sent again"
     assert origin.on_disk("media") == {"whole": BODY}
     assert origin.leftovers() == []
+
+
+async def test_what_an_edge_could_not_be_told_before_a_kill_it_is_told_after_the_next_start(
+    tmp_path: Path,
+) -> None:
+    up = False
+    told: list[str] = []
+    heard = asyncio.Event()
+
+    async def purge(request: web.Request) -> web.Response:
+        assert request.headers["Authorization"] == "Bearer operator"
+        if not up:
+            return web.Response(status=503)
+        told.extend((await request.json())["ids"])
+        heard.set()
+        return web.json_response({"purged": 0, "bytes": 0})
+
+    app = web.Application()
+    app.router.add_post("/api/v1/purge", purge)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0]
+    origin = Killed(tmp_path, edges=[{"url": f"http://{host}:{port}", "token": "operator"}])
+    try:
+        async with origin.life() as client:
+            id_ = await client.upload("a.bin", b"1")  # acknowledged, and then killed
+        up = True
+        async with origin.life(), asyncio.timeout(20):
+            await heard.wait()
+    finally:
+        await runner.cleanup()
+    assert set(told) == {id_, "media/a.bin", "VX-1/a.bin"}
+    assert "operator" not in (tmp_path / "origin.log").read_text()
