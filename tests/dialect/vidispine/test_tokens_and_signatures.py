@@ -81,22 +81,3 @@ async def test_a_signed_address_is_good_after_a_restart(tmp_path: Path) -> None:
         target = f"{address.path}?{address.query}"
         assert (await client("GET", target, as_=None)).body == b"signed bytes"
         assert (await client("GET", target.replace("signature=", "signature=0"), as_=None)).status == 403
-
-
-async def test_a_catalog_of_the_first_version_gets_what_tokens_have_since(tmp_path: Path) -> None:
-    import sqlite3
-
-    async with running(tmp_path):
-        pass
-    with sqlite3.connect(tmp_path / "catalog.db") as catalog:
-        (version,) = catalog.execute("SELECT version FROM schema").fetchone()
-        catalog.execute("ALTER TABLE tokens DROP COLUMN refresh_ms")
-        catalog.execute("UPDATE schema SET version = 1")
-    catalog.close()
-    async with running(tmp_path) as (_, client):
-        reply = await client("GET", "/API/token?autoRefresh=true", accept=TEXT)
-        headers = {"Authorization": f"token {reply.text.strip()}"}
-        assert (await client("GET", "/API/storage", headers=headers, as_=None)).status == 200
-    with sqlite3.connect(tmp_path / "catalog.db") as catalog:
-        assert catalog.execute("SELECT version FROM schema").fetchone() == (version,)
-    catalog.close()

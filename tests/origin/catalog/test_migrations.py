@@ -24,6 +24,9 @@ async def test_a_catalog_of_the_first_version_is_read_and_then_of_the_present_on
     connection.close()
     async with running_origin(tmp_path) as service:
         assert (await service("GET", "/content/media/a.bin")).body == b"kept"
+        token = await service("GET", "/API/token?autoRefresh=true", headers={"Accept": "text/plain"})
+        fields = {"Authorization": f"token {token.body.decode().strip()}"}
+        assert (await service("GET", "/API/storage", headers=fields, user=None)).status == 200
     database = await Database.open(f"sqlite:///{tmp_path}/catalog.db")
     async with database.read() as reading:
         found = await storage_rows.everything(reading)
