@@ -1,8 +1,8 @@
 """python -m benchmarks [CASE…] [--quick] [--write]: what is claimed, measured beside peers.
 
-Runs against whichever of nginx and Varnish are installed; needs taskset and wrk for hits and
-disturbance. Results are kept in var/benchmarks.json; --write makes docs/benchmarks.md and its plot
-of all that are kept; what --quick finds is not kept.
+Runs against whichever of nginx, Varnish, Traffic Server and Squid are installed; needs taskset, and
+wrk for hits and disturbance. Results are kept in var/benchmarks.json; --write makes docs/benchmarks.md
+and its plot of all that are kept; what --quick finds is not kept.
 """
 
 from __future__ import annotations

@@ -32,8 +32,11 @@ class _Client:
     length: int = 0
 
 
-def ask_all(port: int, target: str, clients: int, expected: bytes, *, timeout: float = 600.0) -> Result:
-    """Each client opens a connection, then all send the same GET at once; bodies must equal `expected`."""
+def ask_all(port: int, target: str, clients: int, expected: bytes, *, timeout: float = 90.0) -> Result:
+    """Each client opens a connection, then all send the same GET at once; bodies must equal `expected`.
+
+    Who has no whole body after `timeout` seconds counts as wrong.
+    """
     result = Result()
     request = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
     poll = select.epoll()

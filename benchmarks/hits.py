@@ -14,6 +14,7 @@ from tests.support.source import auto_asset
 
 SMALL, MIDDLE, LARGE, HUGE = "s4096/a.bin", "s65536/a.bin", "s1048576/a.bin", "s268435456/a.bin"
 HEAVY = "s67108864/a.bin"
+WARMINGS = 50
 
 
 def _etag(asset_id: str) -> str:
@@ -22,12 +23,16 @@ def _etag(asset_id: str) -> str:
     return asset.entity_tag() or ""
 
 
-def _warm(server: Server, asset_id: str) -> None:
-    """Fetch until it is stored whole; a peer says so by answering without its source."""
-    for _ in range(2):
+def _warm(server: Server, origin: SourceProcess, asset_id: str) -> None:
+    """Fetch until an answer comes without the source being asked."""
+    for _ in range(WARMINGS):
+        origin.reset()
         with urllib.request.urlopen(server.url(asset_id)) as answer:
             while answer.read(1 << 20):
                 pass
+        if origin.seen(asset_id)[0] == 0:
+            return
+    raise RuntimeError(f"{server.name} does not keep {asset_id}")
 
 
 def _case(name: str, server: Server, seconds: float) -> Load:
@@ -38,7 +43,7 @@ def _case(name: str, server: Server, seconds: float) -> Load:
         return wrk(server.url(HUGE), seconds, script="range.lua")
     if name == "304 by If-None-Match":
         return wrk(server.url(SMALL), seconds, [f"If-None-Match: {_etag(SMALL)}"])
-    return load(server.port, f"/assets/{SMALL}", seconds, method="HEAD")
+    return load(server.port, server.path(SMALL), seconds, method="HEAD")
 
 
 def run(directory: Path, rounds: int, seconds: float) -> Table:
@@ -49,7 +54,7 @@ def run(directory: Path, rounds: int, seconds: float) -> Table:
         rates: dict[tuple[str, str], list[float]] = defaultdict(list)
         for server in servers:
             for asset_id in (SMALL, MIDDLE, LARGE, HUGE):
-                _warm(server, asset_id)
+                _warm(server, origin, asset_id)
         for name in cases:
             for number in range(rounds):
                 order = servers if number % 2 == 0 else servers[::-1]
@@ -82,7 +87,7 @@ def cost(directory: Path, rounds: int, seconds: float) -> Table:
         tail: dict[str, list[float]] = defaultdict(list)
         for server in servers:
             for asset_id in (SMALL, HEAVY):
-                _warm(server, asset_id)
+                _warm(server, origin, asset_id)
         for _ in range(rounds):
             for server in servers:
                 before = server.cpu_seconds()
@@ -90,8 +95,8 @@ def cost(directory: Path, rounds: int, seconds: float) -> Table:
                 spent = server.cpu_seconds() - before
                 cpu[server.name].append(spent / (found.volume * seconds / 1e9))
                 if loader_available():
-                    peak = load(server.port, f"/assets/{SMALL}", seconds / 2).rate
-                    loaded = load(server.port, f"/assets/{SMALL}", seconds, rate=0.7 * peak)
+                    peak = load(server.port, server.path(SMALL), seconds / 2).rate
+                    loaded = load(server.port, server.path(SMALL), seconds, rate=0.7 * peak)
                     tail[server.name].append(loaded.p99 * 1000)
         names = [server.name for server in servers]
         logged = _logged(directory, origin, servers[0], rounds, seconds)
@@ -106,7 +111,7 @@ def _logged(directory: Path, origin: SourceProcess, silent: Server, rounds: int,
     changes = {"log.access": True, "log.level": "info"}
     log = directory / "access.log"
     with our_edge(directory / "logging", origin.url, changes, log_file=log) as talking:
-        _warm(talking, SMALL)
+        _warm(talking, origin, SMALL)
         found = []
         for _ in range(rounds):
             off = wrk(silent.url(SMALL), seconds).rate

@@ -35,6 +35,8 @@ def description() -> list[str]:
         "Python": platform.python_version(),
         "nginx": _first(["nginx", "-v"], r"nginx/(\S+)"),
         "Varnish": _first(["varnishd", "-V"], r"varnish-(\S+)"),
+        "Traffic Server": _first(["traffic_server", "-V"], r"Traffic Server (\S+)"),
+        "Squid": _first(["squid", "-v"], r"Version (\S+)"),
         "wrk": _first(["wrk", "-v"], r"wrk (\S+)"),
     }
     return [

@@ -45,7 +45,7 @@ def run(directory: Path, rounds: int) -> Table:
             for number in range(rounds):
                 asset_id = f"s{LENGTH}/{server.name.replace(' ', '-')}-{number}.bin"
                 origin.reset()
-                took, body = _ask(server.port, f"/assets/{asset_id}", AT, AT + COUNT - 1)
+                took, body = _ask(server.port, server.path(asset_id), AT, AT + COUNT - 1)
                 sent.append(origin.seen(asset_id)[1])
                 times.append(took)
                 if body != asset_bytes(asset_id, AT, AT + COUNT):

@@ -62,6 +62,67 @@ sub vcl_recv {{ set req.url = regsub(req.url, "^/assets/", "/content/"); return 
 sub vcl_backend_response {{ set beresp.ttl = 1h; set beresp.grace = 0s; }}
 """
 
+# One thread, all in memory, nothing logged, nothing added. Its settings are full of names of their own.
+TRAFFIC_SERVER = """
+CONFIG proxy.config.exec_thread.autoconfig INT 0
+CONFIG proxy.config.exec_thread.limit INT 1
+CONFIG proxy.config.task_threads INT 1
+CONFIG proxy.config.admin.user_id STRING #-1
+CONFIG proxy.config.http.server_ports STRING {port}:ip-in=127.0.0.1
+CONFIG proxy.config.url_remap.remap_required INT 1
+CONFIG proxy.config.http.cache.required_headers INT 0
+CONFIG proxy.config.http.keep_alive_no_activity_timeout_in INT 3600
+CONFIG proxy.config.http.insert_response_via_str INT 0
+CONFIG proxy.config.http.negative_caching_enabled INT 0
+CONFIG proxy.config.cache.enable_read_while_writer INT 1
+CONFIG proxy.config.http.background_fill_active_timeout INT 0
+CONFIG proxy.config.http.background_fill_completed_threshold FLOAT 0.0
+CONFIG proxy.config.http.cache.open_write_fail_action INT 5
+CONFIG proxy.config.http.cache.max_open_write_retries INT 5
+CONFIG proxy.config.cache.ram_cache.size INT 6442450944
+CONFIG proxy.config.cache.ram_cache_cutoff INT 1073741824
+CONFIG proxy.config.log.logging_enabled INT 0
+CONFIG proxy.config.net.connections_throttle INT 20000
+"""
+IP_ALLOW = "ip_allow: [{apply: in, ip_addrs: 127.0.0.1, action: allow, methods: ALL}]\n"
+RUN_ROOT = """
+prefix: /usr
+exec_prefix: /usr
+bindir: /usr/bin
+sbindir: /usr/sbin
+includedir: /usr/include
+libdir: /usr/lib/trafficserver
+libexecdir: /usr/lib/trafficserver/modules
+sysconfdir: {directory}/etc
+localstatedir: {directory}
+datadir: {directory}/cache
+cachedir: {directory}/cache
+runtimedir: {directory}/run
+logdir: {directory}/log
+"""
+
+SQUID = """
+http_port 127.0.0.1:{port} accel defaultsite=127.0.0.1 no-vhost
+cache_peer 127.0.0.1 parent {source} 0 no-query originserver no-digest
+http_access allow all
+cache_mem 6 GB
+maximum_object_size 1 GB
+maximum_object_size_in_memory 1 GB
+memory_cache_mode always
+range_offset_limit none
+collapsed_forwarding on
+read_ahead_gap 64 MB
+access_log none
+cache_store_log none
+cache_log /dev/null
+pid_filename none
+max_filedescriptors 20000
+client_idle_pconn_timeout 1 hour
+shutdown_lifetime 1 second
+via off
+coredump_dir /
+"""
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -71,15 +132,19 @@ def free_port() -> int:
 
 
 class Server:
-    """Something that answers on `port`; pids: all its processes, for CPU time."""
+    """Something that answers on `port` for paths that begin with `prefix`."""
 
-    def __init__(self, name: str, port: int, pid: int) -> None:
-        self.name, self.port, self._pid = name, port, pid
+    def __init__(self, name: str, port: int, pid: int, prefix: str = "/assets/") -> None:
+        self.name, self.port, self._pid, self._prefix = name, port, pid, prefix
+
+    def path(self, asset_id: str) -> str:
+        return self._prefix + asset_id
 
     def url(self, asset_id: str) -> str:
-        return f"http://127.0.0.1:{self.port}/assets/{asset_id}"
+        return f"http://127.0.0.1:{self.port}{self.path(asset_id)}"
 
     def pids(self) -> list[int]:
+        """All its processes, for CPU time and memory."""
         found, todo = [], [self._pid]
         while todo:
             pid = todo.pop()
@@ -159,13 +224,13 @@ def source(*options: str) -> Iterator[SourceProcess]:
 
 
 @contextmanager
-def _running(name: str, command: list[str], port: int) -> Iterator[Server]:
+def _running(name: str, command: list[str], port: int, prefix: str = "/assets/") -> Iterator[Server]:
     process = subprocess.Popen(
         [*pinned(SERVER_CORE), *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         _await_port(port)
-        yield Server(name, port, process.pid)
+        yield Server(name, port, process.pid, prefix)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -198,6 +263,36 @@ def varnish(directory: Path, source_port: int) -> Iterator[Server]:
     command = ["varnishd", "-j", "none", "-F", "-a", f"127.0.0.1:{port}", "-f", str(config), *storage]
     with _running("Varnish", command, port) as server:
         yield server
+
+
+@contextmanager
+def traffic_server(directory: Path, source_port: int) -> Iterator[Server]:
+    port = free_port()
+    for name in ("etc", "cache", "run", "log"):
+        (directory / name).mkdir(parents=True)
+    (directory / "runroot.yaml").write_text(RUN_ROOT.format(directory=directory))
+    (directory / "etc/records.config").write_text(TRAFFIC_SERVER.format(port=port))
+    (directory / "etc/storage.config").write_text(f"{directory}/cache 8G\n")
+    to = f"http://127.0.0.1:{source_port}/content/"
+    (directory / "etc/remap.config").write_text(f"map /assets/ {to}\n")
+    (directory / "etc/ip_allow.yaml").write_text(IP_ALLOW)
+    command = ["traffic_server", f"--run-root={directory}/runroot.yaml"]
+    with _running("Traffic Server", command, port) as server:
+        yield server
+
+
+@contextmanager
+def squid(directory: Path, source_port: int) -> Iterator[Server]:
+    directory.mkdir(parents=True)
+    port = free_port()
+    config = directory / "squid.conf"
+    config.write_text(SQUID.format(source=source_port, port=port))
+    # It passes paths on as they are: its clients ask with the source's.
+    with _running("Squid", ["squid", "-N", "-f", str(config)], port, "/content/") as server:
+        yield server
+
+
+PEERS = {"nginx": nginx, "varnishd": varnish, "traffic_server": traffic_server, "squid": squid}
 
 
 class OurEdge(Server):
@@ -237,8 +332,7 @@ def everybody(
     """Our edge first, then each peer that is installed."""
     with ExitStack() as stack:
         servers: list[Server] = [stack.enter_context(our_edge(directory / "edge", source.url, changes))]
-        if shutil.which("nginx"):
-            servers.append(stack.enter_context(nginx(directory / "nginx", source.port)))
-        if shutil.which("varnishd"):
-            servers.append(stack.enter_context(varnish(directory / "varnish", source.port)))
+        for program, start in PEERS.items():
+            if shutil.which(program):
+                servers.append(stack.enter_context(start(directory / program, source.port)))
         yield servers
