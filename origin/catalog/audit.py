@@ -14,15 +14,13 @@ from origin.catalog import filtering
 from origin.catalog.tables import metadata
 from origin.core.conditions import Condition
 
-_BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-
 changes = sa.Table(
     "audit",
     metadata,
-    sa.Column("n", _BIG, primary_key=True, autoincrement=True),
-    sa.Column("at_ms", _BIG, nullable=False),
+    sa.Column("n", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at_ms", sa.Integer, nullable=False),
     sa.Column("user", sa.Text, nullable=False),
-    sa.Column("token_n", _BIG),
+    sa.Column("token_n", sa.Integer),
     sa.Column("method", sa.Text, nullable=False),
     sa.Column("path", sa.Text, nullable=False),
     sa.Column("dialect", sa.Text, nullable=False),

@@ -46,12 +46,9 @@ class Database:
         self.on_noted: Callable[[], None] = lambda: None  # called after a commit that moved it
 
     @property
-    def version(self) -> int | None:
-        """Changes with every commit; what was read before a change of it may be out of date.
-
-        None where other processes may write too, so that nothing read can be kept.
-        """
-        return None if self._lock is None else self._writes
+    def version(self) -> int:
+        """Changes with every commit; what was read before a change of it may be out of date."""
+        return self._writes
 
     @classmethod
     async def open(cls, url: str) -> Database:
@@ -62,15 +59,9 @@ class Database:
         Raises Unavailable when another process owns the SQLite file.
         """
         parsed = sa.make_url(url)
-        if parsed.get_backend_name() == "sqlite":
-            lock = await asyncio.to_thread(_own, Path(parsed.database or ""))
-            parsed = parsed.set(drivername="sqlite+aiosqlite")
-            writer = _sqlite(parsed, writes=True)
-            reader = _sqlite(parsed, writes=False)
-        else:
-            lock = None
-            writer = reader = create_async_engine(parsed, pool_timeout=WAIT, pool_pre_ping=True)
-        database = cls(writer, reader, lock)
+        lock = await asyncio.to_thread(_own, Path(parsed.database or ""))
+        parsed = parsed.set(drivername="sqlite+aiosqlite")
+        database = cls(_sqlite(parsed, writes=True), _sqlite(parsed, writes=False), lock)
         try:
             async with database.write() as connection:
                 await migrations.run(connection)

@@ -10,8 +10,6 @@ An *entry* is Files of equal SHA-256, size and path on different storages; a Fil
 entry of its own. Its number is that of its primary copy, the lowest. Its *locations* are all storages
 with a copy: Files of equal digest and size; of size 0, and of contents that lie at more than CROWD
 paths, only those of equal path, so that one change never touches an unbounded number of entries.
-
-SQLite only: another database needs its own form of this file and of `searching.py`.
 """
 
 # ruff: noqa: S608  (the f-strings below join constants of this file; all values are bound)
@@ -313,8 +311,6 @@ def entry_text(
 
 async def install(connection: AsyncConnection) -> None:
     """Make the tables and triggers; Files that were there before them are taken in."""
-    if connection.dialect.name != "sqlite":
-        return
     for statement in _SCHEMA:
         await connection.exec_driver_sql(statement)
     if not (await connection.exec_driver_sql("SELECT EXISTS (SELECT 1 FROM storage_usage)")).scalar_one():
@@ -338,8 +334,6 @@ async def mark_all(connection: AsyncConnection) -> None:
 
 async def settle(connection: AsyncConnection) -> None:
     """Bring index and folders in line with the Files changed in this transaction. Before each commit."""
-    if connection.dialect.name != "sqlite":
-        return
     dirty = (await connection.exec_driver_sql("SELECT EXISTS (SELECT 1 FROM search_dirty)")).scalar_one()
     if not dirty:
         return

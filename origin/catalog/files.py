@@ -137,18 +137,9 @@ async def unhashed(connection: AsyncConnection, limit: int) -> list[int]:
 
 async def usage(connection: AsyncConnection, storage_ns: Sequence[int]) -> dict[int, Usage]:
     """Return what lies on each storage; all are in the answer."""
-    if connection.dialect.name == "sqlite":  # kept by triggers, see entries.py
-        kept = sa.text("SELECT storage_n, files, bytes FROM storage_usage")
-        known = {row[0]: Usage(files=row[1], bytes=row[2]) for row in await connection.execute(kept)}
-        return {n: known.get(n, Usage(0, 0)) for n in storage_ns}
-    total = sa.func.sum(sa.case((files.c.size > 0, files.c.size), else_=0))
-    query = (
-        sa.select(files.c.storage_n, sa.func.count(), sa.func.coalesce(total, 0))
-        .where(files.c.storage_n.in_(storage_ns))
-        .group_by(files.c.storage_n)
-    )
-    found = {row[0]: Usage(files=row[1], bytes=int(row[2])) for row in await connection.execute(query)}
-    return {n: found.get(n, Usage(0, 0)) for n in storage_ns}
+    kept = sa.text("SELECT storage_n, files, bytes FROM storage_usage")  # by triggers, see entries.py
+    known = {row[0]: Usage(files=row[1], bytes=row[2]) for row in await connection.execute(kept)}
+    return {n: known.get(n, Usage(0, 0)) for n in storage_ns}
 
 
 async def listing(
@@ -251,7 +242,7 @@ def _conditions(
     if wanted.exclude_queued:
         conditions.append(sa.not_(queued()))
     if wanted.path is not None and not wanted.path.everything:
-        conditions += path_conditions(wanted.path, connection.dialect.name)
+        conditions += path_conditions(wanted.path)
     return conditions
 
 
@@ -264,7 +255,7 @@ def _selects_by_range(pattern: PathPattern) -> bool:
     return bool(pattern.literal) and not _is_one_folder(pattern)
 
 
-def path_conditions(pattern: PathPattern, dialect: str) -> list[sa.ColumnElement[bool]]:
+def path_conditions(pattern: PathPattern) -> list[sa.ColumnElement[bool]]:
     """Return what selects the same paths as `pattern.matches`, leading with what an index can give."""
     column = files.c.folded if pattern.ignore_case else files.c.path
     if _is_one_folder(pattern):
@@ -278,7 +269,7 @@ def path_conditions(pattern: PathPattern, dialect: str) -> list[sa.ColumnElement
         else:
             conditions.append(sa.or_(column == equal, between) if equal else between)
     if not pattern.exact_range():
-        conditions.append(column.regexp_match(pattern.regex(atomic=dialect == "sqlite")))
+        conditions.append(column.regexp_match(pattern.regex()))
     return conditions
 
 

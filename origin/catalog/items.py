@@ -18,44 +18,47 @@ from origin.domain.states import FINAL
 
 IMPORT = "PLACEHOLDER_IMPORT"  # the type of the jobs that make items
 
-_BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 items = sa.Table(
     "items",
     metadata,
-    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("n", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("metadata", sa.JSON, nullable=False),
-    sa.Column("created_ms", _BIG, nullable=False),
+    sa.Column("created_ms", sa.Integer, nullable=False),
 )
 
 external_ids = sa.Table(
     "item_external_ids",
     metadata,
     sa.Column("value", sa.Text, primary_key=True),
-    sa.Column("item_n", _BIG, sa.ForeignKey("items.n", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("item_n", sa.Integer, sa.ForeignKey("items.n", ondelete="CASCADE"), nullable=False, index=True),
 )
 
 shapes = sa.Table(
     "shapes",
     metadata,
-    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
-    sa.Column("item_n", _BIG, sa.ForeignKey("items.n", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("n", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("item_n", sa.Integer, sa.ForeignKey("items.n", ondelete="CASCADE"), nullable=False, index=True),
     sa.Column("tags", sa.JSON, nullable=False),
 )
 
 components = sa.Table(
     "components",
     metadata,
-    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
-    sa.Column("shape_n", _BIG, sa.ForeignKey("shapes.n", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("n", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column(
+        "shape_n", sa.Integer, sa.ForeignKey("shapes.n", ondelete="CASCADE"), nullable=False, index=True
+    ),
     sa.Column("kind", sa.Text, nullable=False),
 )
 
 component_files = sa.Table(
     "component_files",
     metadata,
-    sa.Column("component_n", _BIG, sa.ForeignKey("components.n", ondelete="CASCADE"), primary_key=True),
-    sa.Column("file_n", _BIG, sa.ForeignKey("files.n", ondelete="CASCADE"), primary_key=True, index=True),
+    sa.Column("component_n", sa.Integer, sa.ForeignKey("components.n", ondelete="CASCADE"), primary_key=True),
+    sa.Column(
+        "file_n", sa.Integer, sa.ForeignKey("files.n", ondelete="CASCADE"), primary_key=True, index=True
+    ),
 )
 
 

@@ -13,12 +13,10 @@ from origin.catalog.database import next_number
 from origin.catalog.tables import jobs, metadata
 from origin.domain.model import make_id
 
-_BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-
 notifications = sa.Table(
     "notifications",
     metadata,
-    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("n", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("user", sa.Text, nullable=False, index=True),
     sa.Column("url", sa.Text, nullable=False),
     sa.Column("method", sa.Text, nullable=False),
@@ -33,8 +31,8 @@ notifications = sa.Table(
 watches = sa.Table(
     "notification_watches",
     metadata,
-    sa.Column("job_n", _BIG, primary_key=True, autoincrement=False),
-    sa.Column("notification_n", _BIG, nullable=False, index=True),
+    sa.Column("job_n", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("notification_n", sa.Integer, nullable=False, index=True),
     sa.Column("told", sa.Text, nullable=False),
     sa.Column("over", sa.Boolean, nullable=False, index=True),
 )
@@ -42,17 +40,19 @@ watches = sa.Table(
 deliveries = sa.Table(
     "notification_deliveries",
     metadata,
-    sa.Column("n", _BIG, primary_key=True, autoincrement=False),
-    sa.Column("job_n", _BIG, nullable=False, index=True),
-    sa.Column("notification_n", _BIG, sa.ForeignKey("notifications.n", ondelete="CASCADE"), nullable=False),
+    sa.Column("n", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("job_n", sa.Integer, nullable=False, index=True),
+    sa.Column(
+        "notification_n", sa.Integer, sa.ForeignKey("notifications.n", ondelete="CASCADE"), nullable=False
+    ),
     sa.Column("key", sa.Text, nullable=False),
     sa.Column("fields", sa.JSON, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("due_ms", _BIG, nullable=False),
+    sa.Column("due_ms", sa.Integer, nullable=False),
 )
 
 # How far the list of jobs has been looked through for jobs that name a notification.
-marks = sa.Table("notification_marks", metadata, sa.Column("job_n", _BIG, primary_key=True))
+marks = sa.Table("notification_marks", metadata, sa.Column("job_n", sa.Integer, primary_key=True))
 
 
 @dataclass(frozen=True, slots=True)

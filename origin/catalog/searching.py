@@ -89,11 +89,10 @@ class Window:
 
 
 class Searcher:
-    """url: as in the setting `catalog`. Only SQLite catalogs can be searched: others are Unavailable."""
+    """url: as in the setting `catalog`."""
 
     def __init__(self, url: str) -> None:
-        parsed = sa.make_url(url)
-        self._path = parsed.database if parsed.get_backend_name() == "sqlite" else None
+        self._path = sa.make_url(url).database or ""
         self._local = threading.local()
         self._open: list[sqlite3.Connection] = []
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="search")
@@ -146,8 +145,6 @@ class Searcher:
     def _connection(self) -> sqlite3.Connection:
         found: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if found is None:
-            if self._path is None:
-                raise Unavailable("the catalog search needs a catalog in SQLite", retry_after=3600)
             found = sqlite3.connect(
                 self._path, isolation_level=None, check_same_thread=False, cached_statements=256
             )

@@ -207,16 +207,14 @@ class PathPattern:
         """Whether `key_range` alone decides, so that no row needs a second test."""
         return not self.wild and (self.recursive or self.mode is Mode.EXACT)
 
-    def regex(self, *, atomic: bool) -> str:
+    def regex(self) -> str:
         """Return a regular expression, to be searched for in a stored (or folded) path.
 
-        atomic  for engines that backtrack and know `(?>…)` (Python ≥ 3.11): each `*` is bound to the
-                first place where what follows it fits, which decides a glob without going back, so no
-                client can make one row cost exponential time. False for PostgreSQL, whose engine does
-                not backtrack here and lacks the form.
+        Each `*` is bound, by `(?>…)`, to the first place where what follows it fits, which decides a glob
+        without going back: no client can make one row cost exponential time.
         """
         parts = [re.escape(segment) for segment in self.literal]
-        parts += [_segment_regex(tokens, atomic) for tokens in self.wild]
+        parts += [_segment_regex(tokens) for tokens in self.wild]
         body = "/".join(parts)
         lead = f"{body}/" if parts else ""
         if self.mode is Mode.DIR:
@@ -254,7 +252,7 @@ def _tokens(segment: str) -> tuple[Token, ...]:
     return tuple(tokens)
 
 
-def _segment_regex(tokens: tuple[Token, ...], atomic: bool) -> str:
+def _segment_regex(tokens: tuple[Token, ...]) -> str:
     chunks: list[str] = [""]
     for token in tokens:
         if token is Wild.MANY:
@@ -264,8 +262,6 @@ def _segment_regex(tokens: tuple[Token, ...], atomic: bool) -> str:
     if len(chunks) == 1:
         return chunks[0]
     first, *middle, last = chunks
-    if not atomic:
-        return first + "".join(f"[^/]*{chunk}" for chunk in middle) + f"[^/]*{last}"
     # All chunks but the last stick to their first fit; the last one must reach the segment's end, and
     # has a fixed length, so greedy `[^/]*` finds it in at most one pass.
     return first + "".join(f"(?>[^/]*?{chunk})" for chunk in middle) + f"[^/]*{last}(?=/|\\Z)"
@@ -273,7 +269,7 @@ def _segment_regex(tokens: tuple[Token, ...], atomic: bool) -> str:
 
 @lru_cache(maxsize=256)
 def _compiled(tokens: tuple[Token, ...]) -> re.Pattern[str]:
-    return re.compile(_segment_regex(tokens, atomic=True), re.DOTALL)
+    return re.compile(_segment_regex(tokens), re.DOTALL)
 
 
 def _segment_matches(tokens: tuple[Token, ...], segment: str) -> bool:

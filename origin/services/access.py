@@ -430,7 +430,7 @@ def _check_scope(scope: str) -> None:
     known = SCOPES.keys() | {"*"}
     actions = set().union(*SCOPES.values()) if controller == "*" else SCOPES.get(controller, frozenset())
     if not slash or controller not in known or action not in actions | {"*"}:
-        raise Invalid("scopes", "no such controller or action", scope)
+        raise Invalid("scopes", "must name a controller and an action that there are", scope)
 
 
 def _check_no_more(own: Token, granted: frozenset[str] | None, expires_ms: int | None) -> None:

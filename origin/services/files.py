@@ -86,7 +86,7 @@ class Files:
         self._storages = storages
         self._jobs = jobs
         self._max_upload = max_upload
-        self._known: OrderedDict[Hashable, tuple[int | None, File | None]] = OrderedDict()
+        self._known: OrderedDict[Hashable, tuple[int, File | None]] = OrderedDict()
         self.locks = KeyedLocks()
         self.publisher = Publisher(database, clock, storages)
         self.hasher = Hasher(database, clock, storages)
@@ -354,7 +354,7 @@ class Files:
         """Return what `look` finds, from memory as long as nothing at all was written since."""
         version = self._database.version
         known = self._known.get(key)
-        if known is not None and known[0] == version and version is not None:
+        if known is not None and known[0] == version:
             return known[1]
         async with self._database.read() as connection:
             file = await look(connection)
