@@ -553,6 +553,7 @@ class LocalChunkWriter:
     end: int
     _gathered: list[bytes] = field(default_factory=list)
     _waiting: int = 0
+    _under_way: asyncio.Future[None] | None = None
 
     async def write(self, chunk: bytes) -> None:
         """Raise Invalid when the chunk would go past the end of its range."""
@@ -565,7 +566,8 @@ class LocalChunkWriter:
 
     async def _send(self) -> None:
         data, self._gathered, self._waiting = b"".join(self._gathered), [], 0
-        await _to_the_end(lambda: self._write(data))
+        self._under_way = asyncio.get_running_loop().run_in_executor(_POOL, self._write, data)
+        await asyncio.shield(self._under_way)
 
     def _write(self, data: bytes) -> None:
         with self.backend.translated():
@@ -584,6 +586,11 @@ class LocalChunkWriter:
         return self.offset
 
     async def close(self) -> None:
+        # A write that was cancelled goes on in its thread. Were the descriptor closed meanwhile, its
+        # number could be another file's by then.
+        while self._under_way is not None and not self._under_way.done():
+            with contextlib.suppress(asyncio.CancelledError, OriginError):
+                await asyncio.shield(self._under_way)
         if self.descriptor >= 0:
             descriptor, self.descriptor = self.descriptor, -1
             self.backend.disk.close(descriptor)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -233,3 +235,40 @@ async def test_a_scan_given_up_midway_leaves_nothing_open(backend: LocalBackend,
     await anext(scan)
     await scan.aclose()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_chunk_whose_write_was_cancelled_is_closed_when_the_write_is_over(
+    tmp_path: Path,
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+    calls: list[str] = []
+
+    class Slow(Disk):
+        def write(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
+            begun.set()
+            go.wait(10)
+            calls.append("written")
+            return super().write(descriptor, data, offset)
+
+        def close(self, descriptor: int) -> None:
+            calls.append("closed")
+            super().close(descriptor)
+
+    (tmp_path / "root").mkdir()
+    backend = LocalBackend(tmp_path / "root", "VX-1", Slow())
+    size = 1 << 20
+    writer = await backend.chunk(await backend.reserve(size), 0, size)
+    calls.clear()
+    write = asyncio.create_task(writer.write(bytes(size)))
+    await asyncio.to_thread(begun.wait, 10)
+    write.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await write
+    close = asyncio.create_task(writer.close())
+    await asyncio.sleep(0)
+    close.cancel()  # the client that was being served is gone, too
+    await asyncio.sleep(0)
+    assert calls == []
+    go.set()
+    await asyncio.wait([close])
+    assert calls == ["written", "closed"]
