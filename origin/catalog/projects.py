@@ -131,6 +131,7 @@ def _full(storage_n: int) -> sa.Select[Any]:
     return sa.select(
         assets,
         files.c.path.label("index_path"),
+        files.c.n.label("index_n"),
         jobs.c.state.label("job_state"),
         jobs.c.error.label("job_error"),
         worker_tasks.c.worker.label("job_worker"),
@@ -156,6 +157,7 @@ def _asset(row: Any) -> Asset:
         history=tuple(Event(*event) for event in row.history),
         created_ms=row.created_ms,
         index_path=row.index_path,
+        index_n=row.index_n,
         worker=row.job_worker or "" if status == "processing" else "",
         status=status,
         error=row.error if state is None else (row.job_error or "" if status == "error" else ""),
@@ -354,7 +356,7 @@ async def all_versions(
         )
         count, size = (await connection.execute(held)).one()
         index = row.index_path if row.there else None
-        found.append(Version(row.version, row.created_ms, int(count), int(size), index))
+        found.append(Version(row.version, row.created_ms, int(count), int(size), index, row.there))
     return found
 
 

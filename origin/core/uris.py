@@ -9,12 +9,32 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from urllib.parse import quote, unquote
 
-from origin.domain.model import Method, Storage
+from origin.domain.model import Method, Storage, make_id
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _FILE_ROOT = re.compile(r"file:(?://localhost)?/(?!/)|file:///", re.IGNORECASE)
 # RFC 3986 §3.3 pchar, less ";" which some clients take for a parameter.
 _PATH_SAFE = "/!$&'()*+,=:@~"
+
+
+# What an edge takes as an asset's id; all else that a path may hold would be 404 there.
+_EDGE_ID = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@ /\u00a1-\ud7ff\ue000-\U0010ffff]{1,1024}")
+_LAST_OF_PLANES = "".join(chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF))
+_NONCHARACTER = re.compile(f"[\ufdd0-\ufdef{_LAST_OF_PLANES}]")
+
+
+def asset_path(storage: Storage, path: str, n: int) -> str:
+    """Return what follows `/assets/` in a link to a File at an edge, percent-encoded.
+
+    n  of the File
+
+    By storage and path, so that relative references to its neighbours hold; by the File's id where the
+    path has something in it that no edge's ids have, such as "?", "%" or "[".
+    """
+    id = f"{storage.bucket}/{path}"
+    if _EDGE_ID.fullmatch(id) and not _NONCHARACTER.search(id) and len(id.encode()) <= 1024:
+        return quote(id, safe="/!$&'()*+,;=:@")
+    return make_id(n)
 
 
 def file_uri(method_uri: str, path: str) -> str:

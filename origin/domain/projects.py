@@ -84,6 +84,7 @@ class Asset:
     """version: the current one, from 1.
 
     index_path  path on the storage of the current version's index file; None when there is none
+    index_n     number of that File
     worker      name of the worker now at work; "" for none
     status      "", "new", "processing", "done", "error" or "canceled"
     """
@@ -98,6 +99,7 @@ class Asset:
     history: tuple[Event, ...] = ()
     created_ms: int = 0
     index_path: str | None = None
+    index_n: int | None = None
     worker: str = ""
     status: str = ""
     error: str = ""
@@ -112,6 +114,7 @@ class Version:
     files: int
     size: int
     index_path: str | None
+    index_n: int | None
 
 
 def is_project_id(id: str) -> bool:

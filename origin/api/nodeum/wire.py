@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 from origin.core.conditions import Kind
 from origin.core.search import Facets
+from origin.core.uris import asset_path
 from origin.domain.model import File, Storage, Token
 from origin.domain.states import FINAL, JobState
 from origin.domain.tasks import Task, TaskFile, TaskRun, TaskState
@@ -30,9 +30,9 @@ def split_name(path: str) -> tuple[str, str]:
     return (base, dot + extension) if dot else (name, "")
 
 
-def content_url(public_url: str, storage: Storage, path: str) -> str:
-    """Return where the edge serves the bytes."""
-    return f"{public_url.rstrip('/')}/assets/{quote(storage.bucket, safe='')}/{quote(path)}"
+def content_url(public_url: str, storage: Storage, path: str, n: int) -> str:
+    """Return where the edge serves the bytes. n: of the File."""
+    return f"{public_url.rstrip('/')}/assets/{asset_path(storage, path, n)}"
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ def single_file_value(
         **value,
         "state": node.file.state.value,
         "file_hash": node.file.sha1,
-        "url": content_url(public_url, node.storage, node.file.path),
+        "url": content_url(public_url, node.storage, node.file.path, node.file.n),
         "locations": [location_value(s, f.n, f.path, f.state.value) for s, f in locations],
     }
 
@@ -145,7 +145,7 @@ def entry_value(entry: Entry, storages: Mapping[int, Storage], public_url: str) 
         "asset": entry.asset,
         "tags": list(entry.tags),
         "metadata": dict(entry.metadata),
-        "url": content_url(public_url, primary, entry.path),
+        "url": content_url(public_url, primary, entry.path, entry.id),
     }
 
 

@@ -46,4 +46,4 @@ async def delete(call: Call) -> Answer:
 
 async def info(call: Call) -> Answer:
     file = await call.services.assets.object_file(call.caller, call.place, _id(call))
-    return Answer({"name": _id(call), "index_file": call.wire.url(call.storage, file.path)})
+    return Answer({"name": _id(call), "index_file": call.wire.url(call.storage, file.path, file.n)})

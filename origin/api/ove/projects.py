@@ -110,7 +110,7 @@ async def _record(call: Call, place: Place) -> dict[str, Any]:
     if await services.assets.has_object(place, _OBJECT):
         try:
             file = await services.assets.object_file(call.caller, place, _OBJECT)
-            has_project, url = True, call.wire.url(place.storage, file.path)
+            has_project, url = True, call.wire.url(place.storage, file.path, file.n)
             sections = _has_sections(await services.assets.read_object(call.caller, place, _OBJECT))
         except (NotFound, Conflict):
             pass

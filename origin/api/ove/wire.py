@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
 
-from origin.domain.model import Storage
+from origin.core.uris import asset_path
+from origin.domain.model import Storage, number_of
 from origin.domain.projects import LISTS, SWITCHES, TEXTS, Asset, Place, Project, Version
 from origin.domain.workers import Worker, WorkerTask
 from origin.services.assets import Held
@@ -32,11 +32,9 @@ class Wire:
     def __init__(self, public_url: str) -> None:
         self._base = public_url.rstrip("/") + "/api/v1/assets/"
 
-    def url(self, storage: Storage, path: str | None) -> str:
-        """Return the address of a File at the edge; "" for None."""
-        if path is None:
-            return ""
-        return self._base + quote(f"{storage.bucket}/{path}", safe="/!$&'()*+,;=:@")
+    def url(self, storage: Storage, path: str | None, n: int | None) -> str:
+        """Return the address of a File at the edge; "" for None. n: of the File."""
+        return "" if path is None or n is None else self._base + asset_path(storage, path, n)
 
     def asset(self, place: Place, asset: Asset) -> dict[str, Any]:
         return {
@@ -44,7 +42,7 @@ class Wire:
             "name": asset.name,
             "project": place.project.id,
             "description": asset.description,
-            "index_file": self.url(place.storage, asset.index_path),
+            "index_file": self.url(place.storage, asset.index_path, asset.index_n),
             "version": str(asset.version),
             "history": [
                 {"Type": event.kind, "Time": time_text(event.time_ms), "Version": event.version}
@@ -60,7 +58,7 @@ class Wire:
         """folder: of the version."""
         return {
             "name": held.path.removeprefix(f"{folder}/"),
-            "url": self.url(place.storage, held.path),
+            "url": self.url(place.storage, held.path, number_of(held.id)),
             "default": held.uploaded,
             "id": held.id,
             "size": held.size,
@@ -72,7 +70,7 @@ class Wire:
             "creationDate": time_text(version.created_ms),
             "files": version.files,
             "size": version.size,
-            "index_file": self.url(place.storage, version.index_path),
+            "index_file": self.url(place.storage, version.index_path, version.index_n),
             "current": version.version == current,
         }
 

@@ -159,6 +159,17 @@ async def test_an_upload_makes_the_asset_and_its_link_is_that_of_the_edge(films:
     assert (content.status, content.body) == (200, b"bytes")
 
 
+async def test_a_name_that_no_edge_takes_as_an_id_is_linked_by_the_files(films: Client) -> None:
+    id = (await films.upload("clip", "what%3F%20100%25%20%5B1%5D.mp4", b"film")).headers["X-File-Id"]
+    (file,) = await films.ok("GET", "/api/media/films/files/clip")
+    assert (file["name"], file["url"]) == ("what? 100% [1].mp4", f"{EDGE}/{id}")
+    assert (await films.meta("clip"))["index_file"] == f"{EDGE}/{id}"
+    (version,) = await films.ok("GET", "/api/media/films/versions/clip")
+    assert version["index_file"] == f"{EDGE}/{id}"
+    content = await films("GET", f"/content/{id}", user=None)
+    assert (content.body, content.headers["Content-Type"]) == (b"film", "video/mp4")
+
+
 async def test_a_second_upload_needs_update_and_makes_a_version_that_leaves_the_first_readable(
     films: Client,
 ) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from origin.core.uris import canonical_uri, file_uri, locate, methods_matching, scheme_of
+from distributor.core.keys import parse_asset_path
+from distributor.errors import EdgeError
+from origin.core.uris import asset_path, canonical_uri, file_uri, locate, methods_matching, scheme_of
 from origin.domain.model import Method, Storage
 
 MEDIA = Storage(1, "media", (Method(1, "file:///srv/media/"), Method(2, "s3://b/m/", type="S3")))
@@ -56,3 +60,19 @@ def test_methods_are_chosen_by_type_and_scheme() -> None:
 def test_a_scheme_is_that_of_an_absolute_uri() -> None:
     assert scheme_of("S3+x://b") == "s3+x"
     assert scheme_of("/srv/media") == ""
+
+
+@given(st.text(st.characters(codec="utf-8", min_codepoint=0x20), min_size=1, max_size=20))
+def test_a_link_names_the_file_by_its_path_where_an_edge_can_and_else_by_its_id(path: str) -> None:
+    named = asset_path(MEDIA, path, 7)
+    try:
+        by_path = parse_asset_path(quote(f"media/{path}"))
+    except EdgeError:
+        by_path = "VX-7"
+    if path[0] != "/" and path[-1] != "/" and "//" not in path and not {".", ".."} & set(path.split("/")):
+        assert parse_asset_path(named) == by_path
+
+
+@pytest.mark.parametrize("name", ["what?.mp4", "100%.mp4", "a [1080p].mkv", "#1.mp4", "x" * 1020])
+def test_a_path_that_is_no_id_of_an_edges_is_linked_by_the_files_id(name: str) -> None:
+    assert asset_path(MEDIA, name, 7) == "VX-7"
