@@ -170,6 +170,17 @@ async def test_a_moved_file_is_gone_at_its_old_name_and_there_at_its_new_one_tho
     await pair.gone(id, "media/move/a.bin")
 
 
+async def test_a_file_moved_by_a_task_is_gone_at_its_old_name_and_there_at_its_new_one(pair: Pair) -> None:
+    id = await pair.put("task/a.bin", OLD)
+    await pair.warm(id, OLD)
+    await pair.warm("media/task/a.bin", OLD)
+    await pair.gone("archive/task/a.bin")
+    made = {"name": "moves", "workflow_action": "move"}
+    await run_task(pair, made, "/media/task/a.bin", {"tape_barcode": "archive"})
+    await pair.holds(OLD, "archive/task/a.bin")
+    await pair.gone(id, "media/task/a.bin")
+
+
 async def test_a_path_set_by_hand_is_followed_at_once(pair: Pair) -> None:
     id = await pair.put("set/a.bin", OLD)
     await pair.warm(id, OLD)
