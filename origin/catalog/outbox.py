@@ -120,9 +120,10 @@ async def settle(connection: AsyncConnection) -> int:
     """Before each commit: return `last`, having put together what waits for too long already."""
     newest = await last(connection)
     query = "SELECT url, told FROM edges WHERE told < ?"
-    for url, told in (await connection.exec_driver_sql(query, (newest - MOST,))).all():
+    behind = (await connection.exec_driver_sql(query, (newest - MOST,))).all()
+    for url, told in behind:
         await _put_together(connection, url, told, newest)
-    return await last(connection)
+    return await last(connection) if behind else newest
 
 
 async def _put_together(connection: AsyncConnection, url: str, told: int, newest: int) -> None:
