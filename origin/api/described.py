@@ -89,6 +89,7 @@ VIDISPINE_PATHS = (
     "/API/notification/{notification}",
     "/API/token",
     "/API/user/{user}/token",
+    "/API/version",
     "/APInoauth/is-online",
     "/APInoauth/selftest",
 )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from origin.api.described import Described
 from origin.api.nodeum.calls import PUBLIC_CONTROLLERS, Route
 from origin.api.nodeum.schemas import SCHEMAS, reference
+from origin.api.release import program_version
 
 _MEANINGS = {
     200: "Done; the body is the resource",
@@ -54,7 +54,7 @@ def document(routes: Iterable[Route], others: Iterable[Described] = ()) -> dict[
         "openapi": "3.1.0",
         "info": {
             "title": "Origin",
-            "version": f"2 ({_version()})",
+            "version": f"2 ({program_version()})",
             "description": "Storage and archive: catalog search, files, pools, tapes, tasks, API keys.",
         },
         "servers": [{"url": "/"}],
@@ -69,13 +69,6 @@ def document(routes: Iterable[Route], others: Iterable[Described] = ()) -> dict[
             },
         },
     }
-
-
-def _version() -> str:
-    try:
-        return version("distributor")
-    except PackageNotFoundError:
-        return "0"
 
 
 def _operation(route: Route) -> dict[str, Any]:

@@ -232,3 +232,8 @@ NOTIFICATION = Schema("NotificationDocument", (Element("action", ACTION), Elemen
 TOKEN = Schema(
     "TokenDocument", (Element("token"), Element("user")), text=lambda value: [_cell(value.get("token"))]
 )
+VERSION = Schema(
+    "VersionDocument",
+    (_many("component", Schema("ComponentType", (Element("name"), Element("version"))), always=True),),
+    text=lambda value: [_row(component, "name", "version") for component in value["component"]],
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from origin.api.release import program_version
 from origin.api.vidispine.calls import Answer, Call, Document, Text
 from origin.api.vidispine.problems import forbidden
 from origin.api.vidispine.wire import to_json
@@ -29,6 +30,11 @@ async def token(call: Call) -> Answer:
         refresh_ms=lifetime * 1000 if refresh else None,
     )
     return Document({"token": secret, "user": user.name})
+
+
+async def version(call: Call) -> Answer:
+    """What clients show of the server; one component."""
+    return Document({"component": [{"name": "origin", "version": program_version()}]})
 
 
 async def is_online(call: Call) -> Answer:

@@ -86,6 +86,7 @@ ALL_PROBLEMS = _read_only(jobs.problems, d.JOB_PROBLEM_LIST)
 JOB_TYPES = _read_only(jobs.list_types, d.URI_LIST)
 ITEM = _read_only(transfers.show_item, d.ITEM, "items/show")
 TOKEN = _read_only(system.token, d.TOKEN)
+VERSION = _read_only(system.version, d.VERSION)
 ONLINE = _read_only(system.is_online, None, open_to_all=True)
 SELFTEST = _read_only(system.selftest, None, open_to_all=True)
 
@@ -150,6 +151,8 @@ class Routes:
                 return Route(TOKEN)
             case ("user", name, "token") if target.api:
                 return Route(TOKEN, rest=(name,))
+            case ("version",) if target.api:
+                return Route(VERSION)
             case ("APInoauth", "is-online"):
                 return Route(ONLINE)
             case ("APInoauth", "selftest"):

@@ -250,6 +250,13 @@ async def test_what_a_login_page_asks_needs_no_credentials(people: Client) -> No
     assert reply.headers["Content-Type"].startswith(JSON)
 
 
+async def test_the_version_is_told_to_those_who_have_signed_in(people: Client) -> None:
+    (component,) = (await people("GET", "/API/version", as_=READER)).json["component"]
+    assert component["name"] == "origin" and component["version"][0].isdigit()
+    assert "<VersionDocument" in (await people("GET", "/API/version", accept=XML)).text
+    assert (await people("GET", "/API/version", as_=None)).status == 401
+
+
 async def test_jobs_of_others_are_404(people: Client) -> None:
     await people.upload("gone", b"1", label="3")
     job = (await people("DELETE", "/API/file/{3}")).json["jobId"]
