@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from origin.services import edges
 from tests.support.edge import TOKEN, Edge
 from tests.support.origin_service import Service, running_origin
 
@@ -113,6 +116,8 @@ async def told_edge(folder: Path, **extra: Any) -> AsyncIterator[Pair]:
     """A pair that works; storages as in `origin_config`. extra: settings of the origin."""
     relay = Relay()
     url = await relay.start()
+    patient = pytest.MonkeyPatch()
+    patient.setattr(edges, "DEADLINE", 30.0)  # however busy the machine is
     (folder / "origin").mkdir(exist_ok=True)
     try:
         async with running_origin(
@@ -123,4 +128,5 @@ async def told_edge(folder: Path, **extra: Any) -> AsyncIterator[Pair]:
                 relay.target, relay.closed = edge.operator_port, False
                 yield Pair(service, edge, relay)
     finally:
+        patient.undo()
         await relay.stop()

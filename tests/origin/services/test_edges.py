@@ -29,6 +29,12 @@ class Clock:
         return 1_000_000
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is."""
+    monkeypatch.setattr(service, "DEADLINE", 30.0)
+
+
 @dataclass
 class FakeEdge:
     """answers: called before each call is taken; may raise, or wait."""
@@ -210,7 +216,7 @@ async def test_an_edge_that_is_down_is_not_waited_for_and_told_later_the_other_a
         assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1
         down = False
         made.retries.go.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await made.edges.waiting() != [0, 0]:
                 await asyncio.sleep(0)
         assert sorted(bad.ids) == sorted(good.ids)
@@ -228,7 +234,7 @@ async def test_what_an_edge_has_not_heard_of_outlives_a_restart(tmp_path: Path) 
         await made.edges.told()
     edge = FakeEdge()
     async with bench(tmp_path, edge) as made:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await made.edges.waiting() != [0]:
                 await asyncio.sleep(0)
     assert edge.ids == ["VX-7", "media/a", "VX-1/a"]
@@ -249,12 +255,12 @@ async def test_an_edge_that_is_slow_is_waited_for_once(
         await made.edges.told()  # after the deadline
         assert edge.ids == []
         monkeypatch.setattr(service, "DEADLINE", 60.0)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             for n in range(3):
                 await made.add(f"b{n}", first=10 + n)
                 await made.edges.told()  # without waiting
         go.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await made.edges.waiting() != [0]:
                 await asyncio.sleep(0)
         assert len(edge.ids) == 12
@@ -267,7 +273,7 @@ async def test_pauses_between_tries_double_up_to_a_bound(tmp_path: Path) -> None
     async with bench(tmp_path, FakeEdge(answers=refuses)) as made:
         made.retries.go.set()
         await made.add("a", first=7)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(made.retries.pauses) < 9:
                 await asyncio.sleep(0)
         assert made.retries.pauses[:9] == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
@@ -294,7 +300,7 @@ async def test_too_much_that_waits_becomes_one_purge_of_the_storage_for_that_edg
         assert len(set(good.ids)) == 900 and good.buckets == []
         down = False
         made.retries.go.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await made.edges.waiting() != [0, 0]:
                 await asyncio.sleep(0)
         assert set(bad.buckets) == {"media"}
