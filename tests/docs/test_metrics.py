@@ -76,6 +76,16 @@ def test_rules_ask_for_metrics_that_exist() -> None:
     assert all(rule["annotations"]["summary"] for rule in flat if "alert" in rule)
 
 
+def test_rules_match_series_of_equal_labels_or_say_on_which() -> None:
+    rules = yaml.safe_load((ROOT / "config/prometheus-rules.yml").read_text(encoding="utf-8"))
+    for rule in (rule for group in rules["groups"] for rule in group["rules"]):
+        for left, word, right in re.findall(
+            r"(distributor_\w+)[^()]*?(\band\b|\bunless\b|[<>*/+-])(?! on) (?:rate\()?(distributor_\w+)",
+            rule["expr"],
+        ):
+            assert documented()[left][1] == documented()[right][1], (rule["expr"], word)
+
+
 def test_dashboard_asks_for_metrics_that_exist_and_shows_each() -> None:
     dashboard = json.loads((ROOT / "config/grafana-dashboard.json").read_text(encoding="utf-8"))
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
