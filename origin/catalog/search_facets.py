@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from origin.catalog.search_pages import Hunt
-from origin.catalog.search_plan import Param
+from origin.catalog.search_pages import FEW, Hunt
+from origin.catalog.search_plan import Param, Plan
 from origin.catalog.summaries import PERIOD_BITS, size_class
 from origin.core.search import AGE_CLASSES, SIZE_CLASSES, Bucket, Facets, Field
 
@@ -25,12 +25,52 @@ def _age_class(column: str, now_ms: int) -> str:
     return f"CASE {whens} ELSE {len(AGE_CLASSES) - 1} END"
 
 
+_Sums = tuple[int, int]
+"""Entries, and bytes."""
+
+_Found = dict[Field | None, dict[Any, _Sums]]
+"""Sums of each value of each facet; None: of all."""
+
+
 def facets(hunt: Hunt, wanted: tuple[Field, ...], limit: int, now_ms: int) -> Facets:
     """wanted, limit: which, and how many buckets of each; now_ms: what ages are counted from."""
-    driver = hunt.few() or hunt.by_words()
-    source, params = hunt.source(driver)
-    if driver is None and not hunt.tests(None)[0]:
-        return _of_all(hunt, wanted, limit, now_ms)
+    plan = hunt.plan
+    if plan.drivers or plan.texts or len(plan.tests) > len(plan.unseen):
+        source, params = hunt.source(hunt.few() or hunt.by_words())
+        found = _looked_through(hunt, source, params, wanted, now_ms)
+    else:
+        found = _of_all(hunt, wanted, now_ms)
+        if plan.unseen:
+            _take_away(found, _looked_through(hunt, *_unseen(plan), wanted, now_ms))
+    total, size = found[None].get(None, (0, 0))
+    buckets = {
+        facet: [
+            Bucket(val, *sums)
+            for key, sums in found[facet].items()
+            if (val := _val(hunt, facet, key)) is not None
+        ]
+        for facet in wanted
+    }
+    return Facets(total, size, {facet: _first(facet, buckets[facet], limit) for facet in wanted})
+
+
+def _unseen(plan: Plan) -> tuple[str, list[Param]]:
+    """Each by its index, and once though several fit."""
+    each = " UNION ".join(f"SELECT e.id FROM entries e WHERE {test.sql}" for test in plan.unseen)
+    return f"FROM entries e WHERE e.id IN ({each})", [p for test in plan.unseen for p in test.params]
+
+
+def _take_away(found: _Found, less: _Found) -> None:
+    for facet, values in less.items():
+        for value, (entries, size) in values.items():
+            held = found[facet].get(value, (0, 0))
+            found[facet][value] = (held[0] - entries, held[1] - size)
+        found[facet] = {value: sums for value, sums in found[facet].items() if sums[0]}
+
+
+def _looked_through(
+    hunt: Hunt, source: str, params: list[Param], wanted: tuple[Field, ...], now_ms: int
+) -> _Found:
     columns = {
         Field.EXTENSION: "e.extension",
         Field.SIZE: size_class("e.size"),
@@ -42,47 +82,45 @@ def facets(hunt: Hunt, wanted: tuple[Field, ...], limit: int, now_ms: int) -> Fa
     group = f" GROUP BY {', '.join(str(i + 1) for i in range(len(chosen)))}" if chosen else ""
     sql = f"SELECT {keys}count(*), coalesce(sum(max(e.size, 0)), 0) {source}{group}"
     cube = hunt.connection.execute(sql, params).fetchall()
-    total, size = sum(row[-2] for row in cube), sum(row[-1] for row in cube)
-    buckets: dict[Field, tuple[Bucket, ...]] = {}
+    found: _Found = {None: {None: _total(row[-2:] for row in cube)}}
     for place, facet in enumerate(chosen):
-        sums: dict[Any, list[int]] = {}
+        sums = found[facet] = {}
         for row in cube:
-            held = sums.setdefault(row[place], [0, 0])
-            held[0] += row[-2]
-            held[1] += row[-1]
-        found = [Bucket(_val(facet, key), held[0], held[1]) for key, held in sums.items()]
-        buckets[facet] = _first(facet, found, limit)
+            entries, size = sums.get(row[place], (0, 0))
+            sums[row[place]] = (entries + row[-2], size + row[-1])
     if Field.VOLUME in wanted:
-        buckets[Field.VOLUME] = _first(Field.VOLUME, _volumes(hunt, source, params), limit)
-    return Facets(total, size, {facet: buckets[facet] for facet in wanted})
+        volumes = _VOLUMES_OF_FEW if found[None][None][0] <= FEW else _VOLUMES_OF_MANY
+        rows = hunt.connection.execute(volumes.format(f"SELECT e.id {source}"), params)
+        found[Field.VOLUME] = {n: (entries, size) for n, entries, size in rows}
+    return found
 
 
-def _of_all(hunt: Hunt, wanted: tuple[Field, ...], limit: int, now_ms: int) -> Facets:
+_VOLUMES_OF_FEW = (
+    "SELECT v.storage_n, count(*), sum(max(v.size, 0)) FROM ({}) m"
+    " CROSS JOIN entry_volumes v ON v.id = m.id GROUP BY 1"
+)
+# Volume by volume, off an index that has all it needs: nothing is sorted.
+_VOLUMES_OF_MANY = (
+    "SELECT storage_n, count(*), sum(max(size, 0)) FROM entry_volumes INDEXED BY entry_volumes_storage"
+    " WHERE +id IN ({}) GROUP BY 1"
+)
+
+
+def _of_all(hunt: Hunt, wanted: tuple[Field, ...], now_ms: int) -> _Found:
     """Of the whole catalog: off what is counted as entries come and go."""
     counts: dict[str, dict[Any, _Sums]] = {}
     sql = "SELECT facet, value, entries, bytes FROM entry_counts WHERE entries > 0"
     for facet, value, entries, size in hunt.connection.execute(sql):
         counts.setdefault(facet, {})[value] = (entries, size)
-    by_age = _ages(hunt, counts.get("period", {}), now_ms) if Field.MODIFIED in wanted else {}
-    held = {
+    cached = counts.get("cached", {})
+    return {
+        None: {None: _total(cached.values())},
         Field.EXTENSION: counts.get("extension", {}),
+        Field.VOLUME: counts.get("volume", {}),
         Field.SIZE: counts.get("size", {}),
-        Field.MODIFIED: by_age,
-        Field.CACHED: counts.get("cached", {}),
+        Field.MODIFIED: _ages(hunt, counts.get("period", {}), now_ms) if Field.MODIFIED in wanted else {},
+        Field.CACHED: cached,
     }
-    buckets = {
-        facet: [Bucket(_val(facet, value), *sums) for value, sums in held[facet].items()]
-        for facet in wanted
-        if facet in held
-    }
-    if Field.VOLUME in wanted:
-        rows = ((n, *sums) for n, sums in counts.get("volume", {}).items())
-        buckets[Field.VOLUME] = _named(hunt, rows)
-    total, size = _total(counts.get("cached", {}).values())
-    return Facets(total, size, {facet: _first(facet, buckets[facet], limit) for facet in wanted})
-
-
-_Sums = tuple[int, int]
 
 
 def _total(sums: Iterable[_Sums]) -> _Sums:
@@ -116,19 +154,10 @@ def _since(hunt: Hunt, periods: dict[Any, _Sums], moment: int) -> _Sums:
     return _total([part, *(sums for period, sums in periods.items() if period > here)])
 
 
-def _volumes(hunt: Hunt, source: str, params: list[Param]) -> list[Bucket]:
-    sql = (
-        "SELECT v.storage_n, count(*), sum(max(v.size, 0))"
-        f" FROM (SELECT e.id {source}) m CROSS JOIN entry_volumes v ON v.id = m.id GROUP BY 1"
-    )
-    return _named(hunt, hunt.connection.execute(sql, params))
-
-
-def _named(hunt: Hunt, rows: Iterable[Any]) -> list[Bucket]:
-    return [Bucket(hunt.names[n], entries, size) for n, entries, size in rows if n in hunt.names]
-
-
-def _val(facet: Field, key: Any) -> str | bool:
+def _val(hunt: Hunt, facet: Field, key: Any) -> str | bool | None:
+    """None: of a volume that the caller may not see."""
+    if facet is Field.VOLUME:
+        return hunt.names.get(key)
     if facet is Field.EXTENSION:
         return f".{key}" if key else ""
     if facet is Field.CACHED:

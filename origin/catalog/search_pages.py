@@ -83,7 +83,7 @@ class Hunt:
         """Return FROM and WHERE that give all matches as `entries e`, once each."""
         tests, params = self.tests(driver)
         if driver is None:
-            return f"FROM entries e WHERE 1{tests}", params
+            return f"FROM entries e NOT INDEXED WHERE 1{tests}", params
         if driver.index is not None and driver.covers is not None:
             covered = self.plan.tests[driver.covers].sql
             return (

@@ -45,6 +45,7 @@ class Plan:
 
     volume  number of a storage that all matches must lie on; None when there is none, or a choice
     extension  that all matches must have; None likewise
+    unseen  what the caller may not see fulfils one of these; `tests` have the negation of each
     """
 
     match: str | None = None
@@ -52,6 +53,7 @@ class Plan:
     extension: str | None = None
     texts: list[Test] = field(default_factory=list)
     tests: list[Test] = field(default_factory=list)
+    unseen: list[Test] = field(default_factory=list)
     drivers: list[Driver] = field(default_factory=list)
     nothing: bool = False
 
@@ -72,10 +74,11 @@ def make_plan(
         _FILTERS[wanted.field](plan, matches, wanted, names)
     if hidden:
         marks = ",".join("?" * len(hidden))
-        plan.tests.append(Test(f"e.storage_n NOT IN ({marks})", tuple(hidden)))
+        plan.unseen.append(Test(f"e.storage_n IN ({marks})", tuple(hidden)))
     for n, path in closed:
-        within = "NOT (e.storage_n = ? AND e.path > ? AND e.path < ?)"  # "0" follows "/"
-        plan.tests.append(Test(within, (n, f"{path}/", f"{path}0")))
+        within = "e.storage_n = ? AND e.path > ? AND e.path < ?"  # "0" follows "/"
+        plan.unseen.append(Test(within, (n, f"{path}/", f"{path}0")))
+    plan.tests += [Test(f"NOT ({test.sql})", test.params) for test in plan.unseen]
     if matches:
         plan.match = " AND ".join(f"({match})" for match in matches)
         plan.drivers.insert(0, Driver(_BY_WORDS, (plan.match,)))

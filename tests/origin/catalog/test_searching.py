@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from origin.catalog import files, search_pages
+from origin.catalog import files, search_facets, search_pages
 from origin.catalog.database import Database
 from origin.catalog.searching import Searcher, Window
 from origin.core.search import Field, Range, SearchQuery, Sort, parse_filter, parse_text
@@ -263,28 +263,51 @@ async def test_counts_stop_at_the_bound(searcher: Searcher, monkeypatch: pytest.
     assert (await searcher.search(query(), Window(1), NAMES, ())).count == 150
 
 
+@pytest.mark.parametrize(
+    ("hidden", "closed"),
+    [
+        ((), ()),
+        ((2, 4), ()),
+        ((), ((1, "video/VIDEO ARRI"), (4, "audio"))),
+        ((2,), ((1, "video"), (2, "audio"))),
+    ],
+    ids=["all seen", "hidden", "closed", "both"],
+)
 @pytest.mark.parametrize("few", [0, 20_000])
 async def test_facets_add_up(
-    searcher: Searcher, held: list[File], monkeypatch: pytest.MonkeyPatch, few: int
+    searcher: Searcher,
+    held: list[File],
+    monkeypatch: pytest.MonkeyPatch,
+    few: int,
+    hidden: tuple[int, ...],
+    closed: tuple[tuple[int, str], ...],
 ) -> None:
     monkeypatch.setattr(search_pages, "FEW", few)
+    monkeypatch.setattr(search_facets, "FEW", few)
+    shown = {n: name for n, name in NAMES.items() if n not in hidden}
     now = int(datetime.datetime(1971, 12, 1, tzinfo=datetime.UTC).timestamp() * 1000)
     wanted_facets = (Field.EXTENSION, Field.VOLUME, Field.SIZE, Field.MODIFIED, Field.CACHED)
     plain = Plain(held)
     for name in ("all", "word", "volume", "size", "under"):
         wanted = QUERIES[name]
         ids = set(plain.find(wanted))
-        copies = [c for c in plain.entries.values() if c[0].n in ids]
+        copies = [
+            c
+            for c in plain.entries.values()
+            if c[0].n in ids
+            and c[0].storage_n not in hidden
+            and not any(c[0].storage_n == n and c[0].path.startswith(f"{path}/") for n, path in closed)
+        ]
         window = Window(0, facets=wanted_facets, facet_limit=100, now_ms=now)
-        found = (await searcher.search(wanted, window, NAMES, ())).facets
+        found = (await searcher.search(wanted, window, shown, hidden, closed)).facets
         assert found is not None
-        assert found.files_count == len(ids)
+        assert found.files_count == len(copies)
         assert found.file_size_sum == sum(c[0].size for c in copies)
         for facet in wanted_facets:
             if facet is not Field.VOLUME:
-                assert sum(b.files_count for b in found.buckets[facet]) == len(ids), (name, facet)
+                assert sum(b.files_count for b in found.buckets[facet]) == len(copies), (name, facet)
         volumes = {b.val: b.files_count for b in found.buckets[Field.VOLUME]}
-        expected = {NAMES[f.storage_n] for c in copies for f in c}
+        expected = {NAMES[f.storage_n] for c in copies for f in c if f.storage_n not in hidden}
         assert volumes == {n: sum(any(NAMES[f.storage_n] == n for f in c) for c in copies) for n in expected}
         sizes = {b.val: b.files_count for b in found.buckets[Field.SIZE]}
         assert sizes.get("less_10_mb", 0) == sum(1_000_000 <= c[0].size < 10_000_000 for c in copies)
