@@ -65,7 +65,7 @@ class Recovery:
         await self._bury_loose()
         if not fresh:
             await self._sweep()
-        shelf.accounts.unread = 0
+        self._read_off(shelf.accounts.unread)
         shelf.fresh = None
         self._shards = []
         shelf.table.gone = None
@@ -210,6 +210,7 @@ class Recovery:
     def _read_off(self, count: int) -> None:
         unread = self._shelf.accounts.unread
         self._shelf.accounts.unread = max(0, unread - count)
+        self._shelf.read_on.set()
 
     async def _bury_loose(self) -> None:
         """Delete loose blobs that no row claimed."""

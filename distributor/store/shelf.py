@@ -14,6 +14,7 @@ half done runs as a task of the store's own (`whole`), so that a caller may be c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -32,8 +33,9 @@ from distributor.store.table import Table
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-# How long a fill waits at a start for the first count of what is on disk, seconds. Longer and its
-# response is passed through unstored, which costs less than a viewer's patience.
+# How long a fill waits at a start for the first count of what is on disk, and for rows of those that may
+# leave, seconds. Longer and its response is passed through unstored, which costs less than a viewer's
+# patience.
 _PATIENCE = 2.0
 _THREADS = 8
 
@@ -67,6 +69,8 @@ class Shelf:
         # Blobs made by this process while rows are still being reconciled; None afterwards.
         self.fresh: set[str] | None = set()
         self.counted = asyncio.Event()
+        # Some of what was `unread` in the accounts is in the table, or gone.
+        self.read_on = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._room = asyncio.Lock()
 
@@ -242,19 +246,27 @@ class Shelf:
         Raises TooLarge, SpaceExhausted, DiskFailed; then nothing is reserved.
         """
         self.accounts.may_grow(account, count)
-        if not self.counted.is_set():
-            try:
-                await asyncio.wait_for(self.counted.wait(), _PATIENCE)
-            except TimeoutError:
-                raise SpaceExhausted("what is on disk is still being counted") from None
+        deadline = asyncio.get_running_loop().time() + _PATIENCE
+        if not await _set_by(self.counted, deadline):
+            raise SpaceExhausted("what is on disk is still being counted")
         if beyond == 0 and self.accounts.fits(count) and not self._room.locked():
             self.accounts.reserve(account, count)
             return
         async with self._room:
-            while victims := self._victims(count, first, beyond):
+            while victims := await self._known_victims(count, first, beyond, deadline):
                 await self._evict(victims, reason)
                 beyond = 0
             self.accounts.reserve(account, count)
+
+    async def _known_victims(self, count: int, first: str | None, beyond: int, deadline: float) -> list[str]:
+        """As `_victims`; rows that a start has not read yet are waited for where they are needed."""
+        while True:
+            self.read_on.clear()  # those who wait hold the lock, so there is one of them
+            try:
+                return self._victims(count, first, beyond)
+            except SpaceExhausted:
+                if not self.accounts.unread or not await _set_by(self.read_on, deadline):
+                    raise
 
     def _victims(self, count: int, first: str | None, beyond: int) -> list[str]:
         size_of = self.table.size_of
@@ -336,6 +348,15 @@ class Shelf:
         self._bury(failed, {blob: account})
         if not failed:
             self.accounts.close(account)
+
+
+async def _set_by(event: asyncio.Event, deadline: float) -> bool:
+    """Wait for an event until a time of the loop's clock; say whether it came."""
+    if not event.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await event.wait()
+    return event.is_set()
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
