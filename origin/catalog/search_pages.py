@@ -31,6 +31,7 @@ FEW = 20_000
 WALK = 100_000  # steps of SQLite's machine: not time, which a busy neighbour takes away
 LISTED = 3_000_000  # steps that listing the zones of candidates may take
 BATCHES = (16, 64, 256)  # zones looked through, before all matches are sorted instead
+DEEP = 5_000  # entries left out by their number, beyond which zones help no more
 DEADLINE = 10.0  # seconds a search may take
 _TICK = 1_000
 
@@ -120,13 +121,15 @@ class Hunt:
         if self.query.sort is Sort.ID and self.plan.match is not None:
             return self._by_words(after, rows, skip)
         walk = self._by_path if self.query.sort is Sort.PATH else self._walk
-        if not self.plan.drivers:
+        if not self.plan.drivers and not self.plan.tests:
             return walk(after, rows, skip)
         with contextlib.suppress(_Interrupted), self.limited(WALK):
             return walk(after, rows, skip)
         found = self._by_zones(after, rows + skip)
         if found is not None:
             return found[skip:]
+        if not self.plan.drivers:
+            return walk(after, rows, skip)
         return self._sorted(self.plan.drivers[0], after, rows, skip)
 
     @contextlib.contextmanager
@@ -163,7 +166,7 @@ class Hunt:
 
     def _by_zones(self, after: Mark | None, need: int) -> list[tuple[int, Any]] | None:
         """Return the first `need` matches after the mark; None when zones do not tell where they are."""
-        zones = self._zones(after)
+        zones = self._zones(after) if need <= DEEP else None
         if zones is None:
             return None
         found: list[tuple[int, Any]] = []
@@ -208,16 +211,18 @@ class Hunt:
             marks = [after.id if after.key is None else after.key]
         storages = json.dumps([n for _, n in self._primaries()])
         listed = f"z.zone IN (SELECT d.id >> {ZONE_BITS} FROM ({{}}) d)"
-        for driver in self.plan.drivers:
+        candidates = [
+            (driver.zones or listed.format(driver.sql), driver.params) for driver in self.plan.drivers
+        ]
+        for where, params in candidates or [("1", ())]:
             sql = (
-                f"SELECT z.zone, z.storage_n, {low} FROM entry_zones z"
-                f" WHERE {driver.zones or listed.format(driver.sql)}"
+                f"SELECT z.zone, z.storage_n, {low} FROM entry_zones z WHERE {where}"
                 # "+": or SQLite would look for each of the zones with each of the storages.
                 f" AND +z.storage_n IN (SELECT value FROM json_each(?)){condition}"
                 f" ORDER BY 3{direction} LIMIT {BATCHES[-1] + 1}"
             )
             with contextlib.suppress(_Interrupted), self.limited(LISTED):
-                return self.connection.execute(sql, [*driver.params, storages, *marks]).fetchall()
+                return self.connection.execute(sql, [*params, storages, *marks]).fetchall()
         return None
 
     def _in_zones(

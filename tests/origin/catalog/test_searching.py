@@ -246,13 +246,29 @@ async def test_a_walk_goes_on_exactly_though_entries_come_and_go(
     assert (end.entries, end.last) == ([], rest.last)
 
 
-async def test_hidden_storages_hide_their_entries_and_names(searcher: Searcher, held: list[File]) -> None:
+@pytest.mark.parametrize("steps", [0, 10**9], ids=["zones", "walks"])
+async def test_hidden_storages_hide_their_entries_and_names(
+    searcher: Searcher, held: list[File], monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setattr(search_pages, "WALK", steps)
+    monkeypatch.setattr(search_pages, "_TICK", 20)
     shown = {n: name for n, name in NAMES.items() if n != 2}
-    for limit in (20_000,):
-        found = await searcher.search(query(), Window(1000), shown, (2,))
-        assert [e.id for e in found.entries] == [f.n for f in held if f.n % 60 == 0 and f.storage_n != 2], (
-            limit
-        )
+    places = {f.n: f for f in held}
+    for sort in Sort:
+        for descending in (False, True):
+            wanted = query(sort=sort, descending=descending)
+            expected = [
+                n
+                for n in Plain(held).find(wanted)
+                if places[n].storage_n != 2
+                and not (places[n].storage_n == 1 and places[n].path.startswith("audio/"))
+            ]
+            ids: list[int] = []
+            found = await searcher.search(wanted, Window(7), shown, (2,), ((1, "audio"),))
+            while found.entries:
+                ids += [entry.id for entry in found.entries]
+                found = await searcher.search(wanted, Window(7, found.last), shown, (2,), ((1, "audio"),))
+            assert ids == expected, (sort, descending)
     assert (await searcher.search(query("mtc606"), Window(10), shown, (2,))).count == 0
     assert (await searcher.search(query(volume_s_names="MTC606"), Window(10), shown, (2,))).count == 0
 
