@@ -95,6 +95,23 @@ async def update_if(connection: AsyncConnection, file: File, seen: File) -> bool
     return bool((await connection.execute(statement)).rowcount)
 
 
+async def update_all_if(connection: AsyncConnection, changes: Sequence[tuple[File, File]]) -> list[File]:
+    """As `update_if`, for some hundreds of (file, seen) at once; return those that were taken."""
+    query = sa.select(files.c.n, files.c.generation, files.c.state, files.c.mtime_ns)
+    query = query.where(files.c.n.in_([seen.n for _, seen in changes]))
+    there = {(row.n, row.generation, row.state, row.mtime_ns) for row in await connection.execute(query)}
+    taken = [
+        file for file, seen in changes if (seen.n, seen.generation, seen.state.value, seen.mtime_ns) in there
+    ]
+    if taken:
+        new = [{name: value for name, value in to_row(file).items() if name != "n"} for file in taken]
+        statement = sa.update(files).where(files.c.n == sa.bindparam("number"))
+        await connection.execute(
+            statement, [{**row, "number": file.n} for row, file in zip(new, taken, strict=True)]
+        )
+    return taken
+
+
 async def remove(connection: AsyncConnection, n: int) -> bool:
     return bool((await connection.execute(sa.delete(files).where(files.c.n == n))).rowcount)
 

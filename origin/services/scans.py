@@ -225,7 +225,7 @@ class Scans:
         if not changes:
             return
         async with self._database.write() as connection:
-            taken = [now for now, seen in changes if await rows.update_if(connection, now, seen)]
+            taken = await rows.update_all_if(connection, changes)
         for file in taken:
             if file.state is FileState.CLOSED and file.sha256 is None:
                 self._files.hasher.add(file.n)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from origin.app import Origin
+from origin.catalog import files as file_rows
 from origin.core.query import FileFilter
 from origin.domain.model import Caller, File
 from origin.domain.states import FileState, StorageState
@@ -156,3 +158,19 @@ async def test_a_storage_without_scans_is_not_scanned_at_the_start_either(tmp_pa
         assert (await client("PUT", "/API/storage/VX-1", body=body, headers=headers)).status == 200
     async with running(tmp_path) as (app, _):
         assert 1 not in app.services.scans._wanted
+
+
+async def test_what_was_changed_by_somebody_else_since_it_was_seen_stays_theirs(scanned: Scanned) -> None:
+    for name in ("a", "b", "c"):
+        (scanned.root / name).write_bytes(b"1")
+    await scanned.scan()
+    seen = await scanned.scan()
+    database = scanned.services.files._database
+    await scanned.services.files.set_state(scanned.admin, seen["b"].id, FileState.BEING_READ)
+    changes = [(replace(file, state=FileState.MISSING, changed_ms=9), file) for file in seen.values()]
+    async with database.write() as connection:
+        taken = await file_rows.update_all_if(connection, changes)
+        assert await file_rows.update_all_if(connection, changes) == []
+    assert sorted(file.path for file in taken) == ["a", "c"]
+    states = {path: file.state for path, file in (await scanned.files()).items()}
+    assert states == {"a": FileState.MISSING, "b": FileState.BEING_READ, "c": FileState.MISSING}
