@@ -9,8 +9,9 @@ from distributor.core.model import AssetRequest, StoredResponse
 from distributor.core.representation import Received, binding, check_continuation, check_exact, resumable
 from distributor.core.retry import after_failure, failures_after
 from distributor.delivery.means import Means
+from distributor.delivery.pacing import Pacing
 from distributor.delivery.run import Run
-from distributor.errors import BodyShort, DigestMismatch, RangeIgnored, SourceError, SourceSlow
+from distributor.errors import BodyShort, DigestMismatch, RangeIgnored, SourceError
 
 
 class Bringing:
@@ -82,28 +83,20 @@ class Bringing:
 
     async def _read(self, run: Run) -> bytes:
         assert run.exchange is not None
+        if run.pacing is None:
+            run.pacing = Pacing(self._means)
         began = self._means.clock.monotonic()
         try:
+            run.pacing.check()
             data = await run.exchange.read()
             if not data and run.stop is not None and not run.over:
                 raise BodyShort(source=run.source)
-            if data:
-                self._keep_pace(run, len(data), self._means.clock.monotonic() - began)
         except SourceError as error:
             self._means.pool.failed(error)
             raise
+        if self._stored.length is not None and resumable(self._stored.representation):
+            run.pacing.came(run.source, len(data), self._means.clock.monotonic() - began)
         return data
-
-    def _keep_pace(self, run: Run, count: int, waited: float) -> None:
-        """Raise SourceSlow where another source may do better: each is left once, then slow will do."""
-        if run.pace is None:
-            run.pace = self._means.pace()
-        if not run.pace.too_slow(count, waited) or run.over:
-            return
-        others = len(self._means.pool) - len(run.slow | {run.source})
-        if others and self._stored.length is not None and resumable(self._stored.representation):
-            run.slow.add(run.source)
-            raise SourceSlow(source=run.source)
 
     async def _reopen(self, run: Run) -> None:
         """Ask for the rest of a run, bound to the version."""
@@ -121,3 +114,5 @@ class Bringing:
         )
         run.exchange = await self._means.pool.open(request, judge)
         run.source = run.exchange.source
+        if run.pacing is not None:
+            run.pacing.renew()

@@ -16,6 +16,7 @@ from distributor.core.representation import (
 )
 from distributor.core.retry import after_failure, failures_after
 from distributor.delivery.means import Means
+from distributor.delivery.pacing import Pacing
 from distributor.errors import BodyShort, DigestMismatch, SourceError, StoreError
 from distributor.ports import Exchange
 
@@ -43,6 +44,7 @@ class Outside:
         self._representation = representation
         self._exchange = exchange
         self._at = at
+        self._pacing = Pacing(means)
         self._sources = set() if exchange is None else {exchange.source}
 
     async def read(self, start: int, stop: int | None) -> AsyncIterator[bytes]:
@@ -77,13 +79,17 @@ class Outside:
         if self._exchange is None or self._useless(position):
             await self._reopen(position, stop)
         assert self._exchange is not None
+        began = self._means.clock.monotonic()
         try:
+            self._pacing.check()
             data = await self._exchange.read()
             if not data and stop is not None:
                 raise BodyShort(source=self._exchange.source)
         except SourceError as error:
             self._means.pool.failed(error)
             raise
+        if stop is not None and resumable(self._representation):
+            self._pacing.came(self._exchange.source, len(data), self._means.clock.monotonic() - began)
         return data
 
     def _useless(self, position: int) -> bool:
@@ -107,6 +113,7 @@ class Outside:
         )
         self._exchange = await self._means.pool.open(request, judge)
         self._sources.add(self._exchange.source)
+        self._pacing.renew()
         self._at = position
 
     def verify(self, sha256: bytes) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from distributor.core.pace import Pace
 from distributor.core.segments import SegmentMap
+from distributor.delivery.pacing import Pacing
 from distributor.ports import Exchange
 
 
@@ -21,7 +21,7 @@ class Run:
     origin      where it began
     busy_until  end of the bytes in hand: read from the source, on their way to the disk
     owner       the reader for whom it was started ahead of the fill; None: the fill itself
-    pace        of the connection in hand;  slow: sources that were left because they were too slow
+    pacing      of its connections; None before the first read
     failures, gained  failures in a row; bytes since the last one
     tentative   no source has taken it on yet, so another run still covers its bytes
     writing     the store is at work on it: it must not be cancelled, only halted
@@ -36,9 +36,8 @@ class Run:
         "halted",
         "origin",
         "owner",
-        "pace",
+        "pacing",
         "position",
-        "slow",
         "source",
         "stop",
         "task",
@@ -55,8 +54,7 @@ class Run:
         self.owner = owner
         self.source = exchange.source if exchange is not None else ""
         self.failures = self.gained = 0
-        self.pace: Pace | None = None
-        self.slow: set[str] = set()
+        self.pacing: Pacing | None = None
         self.tentative = self.writing = self.halted = False
         self.task: asyncio.Task[None] | None = None
 
@@ -100,7 +98,7 @@ class Run:
 
     def drop_exchange(self) -> None:
         """Close the connection, if there is one."""
-        exchange, self.exchange, self.pace = self.exchange, None, None
+        exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.close()
 

@@ -101,6 +101,9 @@ class Counting(Observer):
     def negatives(self, count: int) -> None:
         self.sums["negatives"] = count
 
+    def source_received(self, source: str, count: int) -> None:
+        self.sums["received"] += count
+
 
 @dataclass
 class Got:

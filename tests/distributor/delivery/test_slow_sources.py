@@ -56,3 +56,20 @@ async def test_body_that_could_not_be_resumed_is_waited_for(memory_bench: MakeBe
             asset = source.add("a", 3_000, rate=TRICKLE, etag="none", last_modified=None)
         assert (await bench.get("a")).body == asset.content("a")
         assert sum(source.count("a") for source in bench.sources) == 1
+
+
+@pytest.mark.parametrize("lifetime", ["max-age=60", "no-store"], ids=["stored", "passed through"])
+async def test_what_the_slower_source_has_sent_is_kept(lifetime: str, memory_bench: MakeBench) -> None:
+    async with memory_bench(sources=2, **LEAST) as bench:
+        slow, fast = bench.sources
+        for source in bench.sources:
+            asset = source.add("a", N, headers=[("Cache-Control", lifetime)])
+        slow.fault("a", Fault(rate=TRICKLE, rate_after=1000), on=1)
+        got = await asyncio.wait_for(bench.get("a"), 10)
+        assert got.body == asset.content("a")
+        await bench.idle()
+        assert (bench.store.get("a") is None) == (lifetime == "no-store")
+        assert int(fast.requests[0].headers["range"].removeprefix("bytes=").split("-")[0]) >= 1000
+        assert fast.requests[0].headers["if-range"] == asset.entity_tag()
+        assert (slow.count("a"), fast.count("a")) == (1, 1)
+        assert bench.observer.sums["received"] == N  # none twice
