@@ -466,9 +466,10 @@ async def condemned(connection: AsyncConnection, storage_n: int, path: str, numb
     query = (
         sa.select(files.c.n, files.c.path)
         .where(
-            files.c.storage_n + 0 == storage_n,  # so that the index by path is taken, not one by storage
-            files.c.state == FileState.TO_BE_DELETED.value,
             at_or_below(path),
+            # As expressions, which no index serves, so that the one by path is taken.
+            files.c.storage_n + 0 == storage_n,
+            files.c.state.concat("") == FileState.TO_BE_DELETED.value,
         )
         .order_by(files.c.path)
         .limit(number)

@@ -21,7 +21,9 @@ from origin.domain.projects import Asset
 from origin.services import assets as assets_service
 from tests.support.ove import Client
 
-_WHOLE_STORAGE = re.compile(r"SCAN (f|files)\b|SEARCH (f|files) USING .*\(storage_n=\?( AND size>\?)?\)")
+_WHOLE_STORAGE = re.compile(
+    r"SCAN (f|files)\b|SEARCH (f|files) USING .*\((storage_n|state)=\?( AND (size|n)>\?)?\)"
+)
 
 
 @contextmanager
