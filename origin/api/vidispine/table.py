@@ -37,42 +37,44 @@ def _read_only(run: Run, schema: Schema | None, *scopes: str, open_to_all: bool 
 
 STORAGES: Methods = {
     "GET": Endpoint(storages.list_storages, d.STORAGE_LIST, ("stores/index",)),
-    "POST": Endpoint(storages.create, d.STORAGE, admin=True),
+    "POST": Endpoint(storages.create, d.STORAGE, ("stores/create",), admin=True),
 }
 STORAGE: Mapping[str, Methods] = {
     "": {
         "GET": Endpoint(storages.show, d.STORAGE, ("stores/show",)),
-        "PUT": Endpoint(storages.update, d.STORAGE, admin=True),
-        "DELETE": Endpoint(storages.delete, None, admin=True),
+        "PUT": Endpoint(storages.update, d.STORAGE, ("stores/update",), admin=True),
+        "DELETE": Endpoint(storages.delete, None, ("stores/destroy",), admin=True),
     },
     "freespace": _read_only(storages.freespace, None, "stores/show"),
     "status": _read_only(storages.status, None, "stores/show"),
-    "rescan": {"POST": Endpoint(storages.rescan, None, admin=True)},
+    "rescan": {"POST": Endpoint(storages.rescan, None, ("stores/update",), admin=True)},
     "method": {
         "GET": Endpoint(storages.list_methods, d.STORAGE_METHOD_LIST, ("stores/show",)),
-        "POST": Endpoint(storages.create_method, d.STORAGE_METHOD_LIST, admin=True),
-        "PUT": Endpoint(storages.update_or_create_method, d.STORAGE_METHOD_LIST, admin=True),
+        "POST": Endpoint(storages.create_method, d.STORAGE_METHOD_LIST, ("stores/update",), admin=True),
+        "PUT": Endpoint(
+            storages.update_or_create_method, d.STORAGE_METHOD_LIST, ("stores/update",), admin=True
+        ),
     },
 }
-STORAGE_TYPE: Methods = {"PUT": Endpoint(storages.set_type, None, admin=True)}
+STORAGE_TYPE: Methods = {"PUT": Endpoint(storages.set_type, None, ("stores/update",), admin=True)}
 STORAGE_METHOD: Methods = {
     "GET": Endpoint(storages.show_method, d.STORAGE_METHOD_LIST, ("stores/show",)),
-    "PUT": Endpoint(storages.update_method, d.STORAGE_METHOD_LIST, admin=True),
-    "DELETE": Endpoint(storages.delete_method, None, admin=True),
+    "PUT": Endpoint(storages.update_method, d.STORAGE_METHOD_LIST, ("stores/update",), admin=True),
+    "DELETE": Endpoint(storages.delete_method, None, ("stores/update",), admin=True),
 }
 
 JOBS: Methods = {
-    "GET": Endpoint(jobs.list_jobs, d.JOB_LIST),
-    "DELETE": Endpoint(jobs.remove, None),
+    "GET": Endpoint(jobs.list_jobs, d.JOB_LIST, ("jobs/index",)),
+    "DELETE": Endpoint(jobs.remove, None, ("jobs/destroy",)),
 }
 JOB: Mapping[str, Methods] = {
     "": {
-        "GET": Endpoint(jobs.show, d.JOB_STATUS),
-        "PUT": Endpoint(jobs.set_priority, d.JOB_STATUS),
-        "DELETE": Endpoint(jobs.abort, d.JOB_STATUS),
+        "GET": Endpoint(jobs.show, d.JOB_STATUS, ("jobs/show",)),
+        "PUT": Endpoint(jobs.set_priority, d.JOB_STATUS, ("jobs/update",)),
+        "DELETE": Endpoint(jobs.abort, d.JOB_STATUS, ("jobs/destroy",)),
     },
-    "re-run": {"POST": Endpoint(jobs.run_again, d.JOB)},
-    "problem": _read_only(jobs.problems, d.JOB_PROBLEM_LIST),
+    "re-run": {"POST": Endpoint(jobs.run_again, d.JOB, ("jobs/create",))},
+    "problem": _read_only(jobs.problems, d.JOB_PROBLEM_LIST, "jobs/show"),
 }
 NOTIFICATIONS: Methods = {
     "GET": Endpoint(notifications.list_all, d.URI_LIST, ("notifications/index",)),
@@ -82,10 +84,10 @@ NOTIFICATION: Methods = {
     "GET": Endpoint(notifications.show, d.NOTIFICATION, ("notifications/show",)),
     "DELETE": Endpoint(notifications.delete, None, ("notifications/destroy",)),
 }
-ALL_PROBLEMS = _read_only(jobs.problems, d.JOB_PROBLEM_LIST)
-JOB_TYPES = _read_only(jobs.list_types, d.URI_LIST)
+ALL_PROBLEMS = _read_only(jobs.problems, d.JOB_PROBLEM_LIST, "jobs/index")
+JOB_TYPES = _read_only(jobs.list_types, d.URI_LIST, "jobs/index")
 ITEM = _read_only(transfers.show_item, d.ITEM, "items/show")
-TOKEN = _read_only(system.token, d.TOKEN)
+TOKEN = _read_only(system.token, d.TOKEN, "api_keys/create")
 VERSION = _read_only(system.version, d.VERSION)
 ONLINE = _read_only(system.is_online, None, open_to_all=True)
 SELFTEST = _read_only(system.selftest, None, open_to_all=True)

@@ -227,3 +227,33 @@ async def test_the_page_for_people_loads_nothing_and_names_every_path(client: Cl
         assert f"<code>{route.path}</code>" in text
     version = await client.get("/api/v2", user=None)
     assert version == {"version": 2, "openapi": "/api/v2/openapi.json", "docs": "/api/docs"}
+
+
+# --- scopes ---------------------------------------------------------------------------------------
+
+
+async def test_an_administrators_token_of_one_scope_opens_nothing_else_in_any_dialect(client: Client) -> None:
+    scopes = [{"controller": "catalog", "action": "search"}]
+    made = await client("POST", "/api/v2/users/me/api_keys", {"api_key_scopes": scopes})
+    opened = set()
+    for route in (*ROUTES, *every_other()):
+        target = re.sub(r"\{[^}]*\}", "VX-1", route.path)
+        answer = await client(route.method, target, Authorization=made.json["key"])
+        if answer.status != 403:
+            opened.add(f"{route.method} {route.path}")
+    assert opened == {
+        "GET /api/catalog/search",
+        "GET /api/v2/catalog/search",
+        # What is for all:
+        "GET /api/v2",
+        "GET /api/v2/openapi.json",
+        "GET /api/v2/openapi.yaml",
+        "GET /api/docs",
+        "GET /healthz",
+        "GET /readyz",
+        "GET /metrics",
+        "GET /API/version",
+        "GET /APInoauth/is-online",
+        "GET /APInoauth/selftest",
+        "POST /api/auth",
+    }
