@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import time
 from pathlib import Path
@@ -33,6 +34,7 @@ async def _fill(cache: dict[str, Any], count: int) -> None:
     await recovered(store)
     template = store.get(f"s{LENGTH}/0.bin")
     assert template is not None
+    gc.freeze()  # as the edge does: its tables grow large, and need not be looked through again and again
     numbers = iter(range(1, count))
 
     async def put() -> None:

@@ -291,10 +291,7 @@ class HotTier:
         sent = 0
         if connection.transport is not None and not connection.transport.get_write_buffer_size():
             try:
-                send = connection.direct or connection.open_direct()
-                sent = send(head)
-                if sent == len(head):
-                    sent += send(body)
+                sent = os.writev(connection.descriptor, (head, body))
             except BlockingIOError:
                 pass
             except OSError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
-from distributor.api.protocol import EdgeServer
+from distributor.api.protocol import UNSENT, EdgeServer
 
 __all__ = ["Listener"]
 
@@ -39,6 +40,9 @@ class Listener:
             return
         loop = asyncio.get_running_loop()
         listening = await loop.create_server(self.server, self._host, self._port, backlog=BACKLOG)
+        for one in listening.sockets:
+            # Its connections inherit this.
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         self._port = listening.sockets[0].getsockname()[1]
         self._listening = listening
 

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Iterable
 from http import HTTPStatus
 
 from distributor.api.disk import WINDOW, DiskReader, Pages
-from distributor.api.protocol import EdgeProtocol
+from distributor.api.protocol import UNSENT, EdgeProtocol
 from distributor.core.model import FileSlice
 from distributor.errors import EdgeError, SourceProtocol
 from distributor.ports import Body
@@ -34,6 +34,7 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for st
 # As RFC 9110 has them; the standard library's are older.
 _STATUS_LINES[413] = "HTTP/1.1 413 Content Too Large"
 _STATUS_LINES[416] = "HTTP/1.1 416 Range Not Satisfiable"
+_UNBOUNDED = 0x7FFF_FFFF
 _CLIENT_GONE = (ConnectionError, TimeoutError)
 
 
@@ -126,6 +127,7 @@ class Sender:
                 await self._send(b"0\r\n\r\n")
         finally:
             if self._socket is not None:
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
                 self._socket.close()
 
     async def _sent_small(self, head: bytes, body: Body, piece: bytes | FileSlice) -> bool:
@@ -220,6 +222,8 @@ class Sender:
         await self._connection.flush()
         self._socket = socket.socket(fileno=os.dup(self._connection.socket.fileno()))
         self._socket.setblocking(False)
+        # Of a film the kernel may take more: each time that it asks for some costs more than what it holds.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNBOUNDED)
         self._descriptor = self._socket.fileno()
 
     def _open(self) -> socket.socket:
