@@ -1,7 +1,7 @@
 """python -m benchmarks [CASE…] [--quick] [--write]: what is claimed, measured beside peers.
 
 Runs against whichever of nginx, Varnish, Traffic Server and Squid are installed; needs taskset, and
-wrk for hits and disturbance. Results are kept in var/benchmarks.json; --write makes docs/benchmarks.md
+wrk for hits, gcc for disturbance. Results are kept in var/benchmarks.json; --write makes docs/benchmarks.md
 and its plot of all that are kept; what --quick finds is not kept.
 """
 
@@ -26,7 +26,7 @@ CASES: dict[str, Case] = {
     "miss": ((), lambda d, o: disturbance.first_byte(d, 50 if o.quick else 300)),
     "herd": ((), lambda d, o: herd.run(d, o.quick)),
     "seek": ((), lambda d, o: seek.run(d, o.rounds)),
-    "disturbance": (("wrk",), lambda d, o: disturbance.run(d, o.rounds, (32 if o.quick else 128) << 20)),
+    "disturbance": (("gcc",), lambda d, o: disturbance.run(d, o.rounds, (32 if o.quick else 128) << 20)),
     "idle": (("wrk",), lambda d, o: idle.run(d, o.rounds, 1_000 if o.quick else 10_000)),
     "memory": ((), lambda d, o: memory.run(d, o.quick)),
     "room": ((), lambda d, _: faults.room(d)),

@@ -135,7 +135,11 @@ int main(int count, char **words) {
             begin(&all[idle[--idle_count]], rate ? due : t);
             if (rate) due += 1 / rate;
         }
-        int n = epoll_wait(events, ready, 256, rate ? 0 : 100);
+        /* No longer than to the next request that is due: others on this core are to have the rest. */
+        double wait = rate && idle_count ? due - t : 0.1;
+        if (wait < 0) wait = 0;
+        struct timespec most = {.tv_sec = wait, .tv_nsec = (wait - (long)wait) * 1e9};
+        int n = epoll_pwait2(events, ready, 256, &most, NULL);
         for (int k = 0; k < n; k++) {
             struct connection *c = &all[ready[k].data.u32];
             ssize_t got = recv(c->fd, buffer, BUFFER, 0);
