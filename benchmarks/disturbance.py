@@ -52,8 +52,8 @@ def run(directory: Path, rounds: int, length: int) -> Table:
             rows.append([server.name, seconds(median(calm)), seconds(median(filled)), times])
     note = (
         f"{RATE} hits of 4 KiB a second over 64 connections, from when each was due, alone and while {FILLS} "
-        f"cold assets of {length >> 20} MiB are fetched and read as fast as may be: the server core is at its "
-        "limit, and so is that of source, readers and client."
+        f"cold assets of {length >> 20} MiB are fetched and read as fast as may be: the server core is at "
+        "its limit, and so is that of source, readers and client."
     )
     columns = ["", "p99 alone", "p99 while filling", "times"]
     return Table("Hits while others fill", note, columns, rows)
