@@ -45,6 +45,7 @@ def programs(tmp_path: Path) -> Iterator[list[int]]:
 def test_session_of_the_readme_gives_what_it_shows(tmp_path: Path, programs: list[int]) -> None:
     commands = session()
     assert len(commands) > 5
+    shutil.copy(ROOT / "README.md", tmp_path)  # the session uploads it from where its reader stands
     lines = ["set -u"]
     status = f"http://127.0.0.1:{programs[1]}/status"
     for number, (command, _) in enumerate(commands):
