@@ -6,9 +6,7 @@ Order of checks: route (404, 405) → address limit (429) → credentials (401) 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp import web
@@ -18,13 +16,13 @@ from origin.api.dispatch import Handler, raw_path
 from origin.api.nodeum.calls import PUBLIC_CONTROLLERS, Answer, Call, Route, etag_of, none_match
 from origin.api.nodeum.problems import Problem, from_error, method_not_allowed, not_found, problem
 from origin.api.nodeum.table import ROUTES
+from origin.api.route_table import BadPath, RouteTable
 from origin.domain.model import Caller
 from origin.errors import OriginError, Unauthenticated
 from origin.services import Services
 
 PREFIXES = ("/api/v2", "/api/catalog", "/api/docs")
 _ENVELOPED = "/api/catalog/"
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def handler(services: Services) -> Handler:
@@ -36,7 +34,7 @@ class Dialect:
     def __init__(self, services: Services, routes: Iterable[Route]) -> None:
         self._services = services
         self._routes = tuple(routes)
-        self._table = _Table(self._routes)
+        self._table = RouteTable(self._routes)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -47,7 +45,7 @@ class Dialect:
             return _refusal(request, from_error(error))
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        methods, args = self._table.find(raw_path(request))
+        methods, args = self._find(raw_path(request))
         if request.method == "OPTIONS":
             return web.Response(status=204, headers={"Allow": _allowed(methods)})
         route = methods.get("GET" if request.method == "HEAD" else request.method)
@@ -66,47 +64,19 @@ class Dialect:
             raise
         return answer if isinstance(answer, web.StreamResponse) else _response(request, answer)
 
+    def _find(self, path: str) -> tuple[Mapping[str, Route], dict[str, str]]:
+        try:
+            found = self._table.find(path)
+        except BadPath:
+            raise problem(400, "base", "invalid", "the path is not percent-encoded UTF-8") from None
+        if found is None:
+            raise not_found()
+        return found
+
     def _require(self, caller: Caller, scope: str) -> None:
         if caller.user is None and scope.partition("/")[0] not in PUBLIC_CONTROLLERS:
             raise Unauthenticated
         self._services.access.require_scope(caller, scope)
-
-
-class _Table:
-    """Routes by their segments; a literal segment goes before a name."""
-
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._by_shape: dict[int, list[tuple[tuple[str, ...], dict[str, Route]]]] = {}
-        for route in routes:
-            shape = tuple(route.path.strip("/").split("/"))
-            same = self._by_shape.setdefault(len(shape), [])
-            for known, methods in same:
-                if known == shape:
-                    methods[route.method] = route
-                    break
-            else:
-                same.append((shape, {route.method: route}))
-        for same in self._by_shape.values():
-            same.sort(key=lambda entry: [part.startswith("{") for part in entry[0]])
-
-    def find(self, path: str) -> tuple[Mapping[str, Route], dict[str, str]]:
-        """path: raw. Raises Problem 404; 400 for a path that is no text."""
-        parts = path.lstrip("/").split("/") if path.startswith("/") else []
-        for shape, methods in self._by_shape.get(len(parts), []):
-            if all(s.startswith("{") or s == p for s, p in zip(shape, parts, strict=True)):
-                args = {s[1:-1]: _decode(p) for s, p in zip(shape, parts, strict=True) if s[0] == "{"}
-                if all(args.values()):
-                    return methods, args
-        raise not_found()
-
-
-def _decode(segment: str) -> str:
-    try:
-        if _BAD_ESCAPE.search(segment):
-            raise ValueError
-        return unquote_to_bytes(segment).decode("utf-8")
-    except ValueError:
-        raise problem(400, "base", "invalid", "the path is not percent-encoded UTF-8") from None
 
 
 def _allowed(methods: Mapping[str, Route]) -> str:

@@ -6,9 +6,8 @@ Order of checks: route (404, 405) → credentials (401) → scope (403) → stor
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import web
@@ -19,13 +18,13 @@ from origin.api.dispatch import Handler, raw_path, raw_query
 from origin.api.ove.calls import Answer, Call, Document, Route
 from origin.api.ove.problems import from_error, method_not_allowed, not_found
 from origin.api.ove.table import ROUTES
+from origin.api.route_table import BadPath, RouteTable
 from origin.domain.model import ANONYMOUS, Caller
 from origin.errors import Invalid, OriginError, Unauthenticated
 from origin.services import Services
 
 PREFIX = "/api"
-_FIXED = frozenset({"list", "auth", "user", "workers"})
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_FIXED = frozenset({"list", "auth", "user", "workers"})  # no store has such a name
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 MAX_AGE = 86_400  # seconds a browser may remember a preflight
 
@@ -38,7 +37,7 @@ def handler(services: Services) -> Handler:
 class Dialect:
     def __init__(self, services: Services, routes: Iterable[Route]) -> None:
         self._services = services
-        self._table = Table(routes)
+        self._table = RouteTable(routes, _FIXED)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -49,7 +48,7 @@ class Dialect:
             return from_error(error, request.method).response()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        methods, args = self._table.find(raw_path(request))
+        methods, args = self._find(raw_path(request))
         if request.method == "OPTIONS":
             return _options(methods)
         route = methods.get(request.method) or (methods.get("GET") if request.method == "HEAD" else None)
@@ -66,6 +65,15 @@ class Dialect:
         except OriginError as error:
             raise hidden(caller, error) from error
         return _response(await route.run(call))
+
+    def _find(self, path: str) -> tuple[Mapping[str, Route], dict[str, str]]:
+        try:
+            found = self._table.find(path)
+        except BadPath:
+            found = None
+        if found is None:
+            raise not_found(path)
+        return found
 
     async def _caller(self, request: web.Request) -> Caller:
         """By the first place that holds credentials; one that is not good is never passed over."""
@@ -100,46 +108,6 @@ def _params(request: web.Request) -> list[tuple[str, str]]:
         return parse_qsl(raw_query(request), keep_blank_values=True, errors="strict", max_num_fields=1000)
     except ValueError as error:
         raise Invalid("query", "The query cannot be read") from error
-
-
-class Table:
-    """Routes by their segments; a literal segment goes before a name."""
-
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._by_length: dict[int, list[tuple[tuple[str, ...], dict[str, Route]]]] = {}
-        for route in routes:
-            shape = tuple(route.path.strip("/").split("/"))
-            same = self._by_length.setdefault(len(shape), [])
-            methods = next((methods for known, methods in same if known == shape), None)
-            if methods is None:
-                methods = {}
-                same.append((shape, methods))
-            methods[route.method] = route
-        for same in self._by_length.values():
-            same.sort(key=lambda entry: [part.startswith("{") for part in entry[0]])
-
-    def find(self, path: str) -> tuple[Mapping[str, Route], dict[str, str]]:
-        """path: raw. Raises Problem 404."""
-        parts = path.lstrip("/").split("/")
-        fixed = len(parts) > 1 and parts[1] in _FIXED
-        for shape, methods in self._by_length.get(len(parts), []):
-            if fixed and shape[1] != parts[1]:
-                continue  # no store has such a name
-            if all(s.startswith("{") or s == p for s, p in zip(shape, parts, strict=True)):
-                named = zip(shape, parts, strict=True)
-                args = {s[1:-1]: _decode(p, path) for s, p in named if s.startswith("{")}
-                if all(args.values()):
-                    return methods, args
-        raise not_found(path)
-
-
-def _decode(segment: str, path: str) -> str:
-    try:
-        if _BAD_ESCAPE.search(segment):
-            raise ValueError
-        return unquote_to_bytes(segment).decode("utf-8")
-    except ValueError:
-        raise not_found(path) from None
 
 
 def allowed(methods: Mapping[str, Route]) -> str:
