@@ -13,7 +13,6 @@ __all__ = ["STEP", "WINDOW", "DiskReader", "Pages"]
 WINDOW = 1024 * 1024  # bytes looked at, and if need be read ahead, at a time
 STEP = 128 * 1024  # the kernel's usual read-ahead: where one page is in memory its neighbours are
 FRESH = 1.0  # seconds for which a step that was in the page cache is taken to be there still
-MOST_FILES = 4096  # files remembered
 _THREADS = 8
 
 
@@ -35,17 +34,19 @@ class DiskReader:
         self._scratch = threading.local()
         self._probe = [bytearray(1)]
         self._files: dict[tuple[int, int], Pages] = {}
+        self._forget_at = 0.0
 
-    def pages(self, fd: int) -> Pages:
-        """What is known of the file that `fd` is open on, whoever learned it. Raises OSError."""
+    def pages(self, fd: int, clock: float) -> Pages:
+        """What is known of the file that `fd` is open on, whoever learned it; clock: monotonic, now.
+
+        Raises OSError.
+        """
+        if clock >= self._forget_at:
+            # All at once: what nobody reads any more must not pile up, film by film.
+            self._files.clear()
+            self._forget_at = clock + FRESH
         stat = os.fstat(fd)
-        key = stat.st_dev, stat.st_ino
-        known = self._files.get(key)
-        if known is None:
-            if len(self._files) >= MOST_FILES:
-                self._files.clear()
-            known = self._files[key] = Pages()
-        return known
+        return self._files.setdefault((stat.st_dev, stat.st_ino), Pages())
 
     def resident(self, fd: int, start: int, count: int, known: Pages, clock: float) -> bool:
         """True when `count` > 0 bytes from `start` can be read without waiting, as far as samples tell.

@@ -272,6 +272,7 @@ class HotAssets:
         for asset in used:
             hits, asset.hits = asset.hits, 0
             asset.used = True
+            asset.pages.steps.clear()  # it is looked at anew every second, or not needed any more
             asset.stored.hits += hits - 1
             self._store.touch(asset.stored, now, hit=True)
 

@@ -17,6 +17,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from http import HTTPStatus
 
 from distributor.api.disk import WINDOW, DiskReader, Pages
@@ -127,7 +128,8 @@ class Sender:
                 await self._send(b"0\r\n\r\n")
         finally:
             if self._socket is not None:
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+                with suppress(OSError):
+                    self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
                 self._socket.close()
 
     async def _sent_small(self, head: bytes, body: Body, piece: bytes | FileSlice) -> bool:
@@ -250,7 +252,7 @@ class Sender:
         """Send some or all of `count` bytes of a file, whose first window is at hand. Raises OSError."""
         window = min(count, WINDOW)
         try:
-            _ = self._open()
+            self._open()
             sent = self.send_part(fd, start, window)
         except BlockingIOError:
             sent = 0
@@ -280,9 +282,10 @@ class Sender:
 
     def at_hand(self, fd: int, start: int, count: int) -> bool:
         """Whether these bytes of a file can be sent without waiting for the disk. Raises OSError."""
+        clock = time.monotonic()
         if self._pages is None or self._pages[0] != fd:
-            self._pages = fd, self._disk.pages(fd)
-        return self._disk.resident(fd, start, count, self._pages[1], time.monotonic())
+            self._pages = fd, self._disk.pages(fd, clock)
+        return self._disk.resident(fd, start, count, self._pages[1], clock)
 
     async def _handed(self, count: int) -> None:
         self._connection.meter.hand(count)

@@ -191,9 +191,8 @@ class Edge:
     def _known(self, request: AssetRequest, stored: StoredResponse | None) -> Known:
         fetch = self._inflight.get(request.key)
         filled = fetch.stored if fetch is not None else None
-        bucket = None
-        if filled is not None or stored is not None:
-            bucket = (filled or stored).representation.bucket  # type: ignore[union-attr]
+        held = filled or stored
+        bucket = held.representation.bucket if held is not None else None
         return Known(
             stored=stored,
             served=bucket is None or self._means.served(bucket),

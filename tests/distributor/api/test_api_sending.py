@@ -238,10 +238,41 @@ async def test_the_disk_reader_tells_memory_from_disk_and_brings_pages_in(tmp_pa
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     reader = disk_module.DiskReader()
     await reader.load(fd, 0, 1 << 20)
-    assert reader.resident(fd, 0, 1 << 20, reader.pages(fd), 0.0)
+    assert reader.resident(fd, 0, 1 << 20, reader.pages(fd, 0.0), 0.0)
     assert await reader.read(fd, 10, 20) == path.read_bytes()[10:30]
     reader.close()
     os.close(fd)
+
+
+async def test_what_was_seen_in_the_page_cache_is_shared_for_a_second_and_then_forgotten(
+    blob: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    real = os.preadv
+
+    def counting(fd: int, buffers: list[bytearray], position: int, flags: int) -> int:
+        looked.append(position)
+        return real(fd, buffers, position, flags)
+
+    reader = disk_module.DiskReader()
+    await reader.load(blob, 0, 1 << 20)
+    monkeypatch.setattr(disk_module.os, "preadv", counting)
+    assert reader.resident(blob, 1000, 1 << 19, reader.pages(blob, 100.0), 100.0)
+    assert looked
+    looked.clear()
+    other = os.dup(blob)
+    assert reader.resident(other, 0, 1 << 19, reader.pages(other, 100.9), 100.9)
+    assert not looked
+    assert reader.resident(other, 0, 1 << 19, reader.pages(other, 101.0), 101.0)
+    assert looked
+    os.close(other)
+    for number in range(50):  # one file a second: of those before nothing is kept
+        path = tmp_path / str(number)
+        path.write_bytes(b"x")
+        with path.open("rb") as file:
+            reader.pages(file.fileno(), 200.0 + number)
+    assert len(reader._files) == 1
+    reader.close()
 
 
 # Readers
